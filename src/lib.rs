@@ -1,0 +1,5 @@
+//! Gatepost: a two-factor gateway for mail that already exists.
+
+pub mod reason;
+pub mod secret;
+pub mod wire;

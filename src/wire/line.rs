@@ -1,0 +1,1 @@
+//! CRLF framing with a bounded buffer.

@@ -1,0 +1,1 @@
+//! SASL PLAIN and LOGIN exchanges.
