@@ -2,4 +2,5 @@
 
 pub mod reason;
 pub mod secret;
+pub mod store;
 pub mod wire;
