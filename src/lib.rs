@@ -1,5 +1,7 @@
 //! Gatepost: a two-factor gateway for mail that already exists.
 
+pub mod mail;
+pub mod net;
 pub mod reason;
 pub mod secret;
 pub mod store;

@@ -1,0 +1,3 @@
+//! Drives wire machines over sockets.
+
+pub mod upstream;

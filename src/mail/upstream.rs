@@ -1,0 +1,54 @@
+//! Routes and upstreams: where a person's mail server is and how to reach it.
+
+use crate::net::UpstreamTlsSettings;
+use crate::reason::Protocol;
+use crate::store::records::Mode;
+use crate::wire::UpstreamTls;
+use std::time::Duration;
+
+/// One mail server for one protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamSettings {
+    /// The configuration's name of it.
+    pub name: String,
+    /// The protocol it speaks.
+    pub protocol: Protocol,
+    /// DNS name (or address); also the reference identifier of its certificate and the SNI (P22).
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// How TLS is started.
+    pub tls: UpstreamTls,
+    /// How its certificate is verified.
+    pub verify: UpstreamTlsSettings,
+    /// TCP connect, over all addresses together.
+    pub connect_timeout: Duration,
+    /// From connected to ready or refused.
+    pub login_timeout: Duration,
+}
+
+/// The form in which a route's upstream wants the login.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoginForm {
+    /// `alice@example.org`.
+    Address,
+    /// `alice`.
+    LocalPart,
+    /// Byte for byte what the client sent.
+    AsTyped,
+}
+
+/// Which upstreams serve a domain, and how strictly.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteSettings {
+    /// The configuration's name of it.
+    pub name: String,
+    /// Domains in lower case; `*` serves every other one.
+    pub domains: Vec<String>,
+    /// Names of upstreams, at most one a protocol.
+    pub upstreams: Vec<String>,
+    /// The login form.
+    pub login: LoginForm,
+    /// The route's mode, where it differs from the box's.
+    pub mode: Option<Mode>,
+}
