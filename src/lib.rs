@@ -1,5 +1,6 @@
 //! Gatepost: a two-factor gateway for mail that already exists.
 
+pub mod auth;
 pub mod mail;
 pub mod net;
 pub mod reason;

@@ -2,7 +2,6 @@
 
 use crate::net::UpstreamTlsSettings;
 use crate::reason::Protocol;
-use crate::store::records::Mode;
 use crate::wire::UpstreamTls;
 use std::time::Duration;
 
@@ -25,30 +24,4 @@ pub struct UpstreamSettings {
     pub connect_timeout: Duration,
     /// From connected to ready or refused.
     pub login_timeout: Duration,
-}
-
-/// The form in which a route's upstream wants the login.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LoginForm {
-    /// `alice@example.org`.
-    Address,
-    /// `alice`.
-    LocalPart,
-    /// Byte for byte what the client sent.
-    AsTyped,
-}
-
-/// Which upstreams serve a domain, and how strictly.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RouteSettings {
-    /// The configuration's name of it.
-    pub name: String,
-    /// Domains in lower case; `*` serves every other one.
-    pub domains: Vec<String>,
-    /// Names of upstreams, at most one a protocol.
-    pub upstreams: Vec<String>,
-    /// The login form.
-    pub login: LoginForm,
-    /// The route's mode, where it differs from the box's.
-    pub mode: Option<Mode>,
 }

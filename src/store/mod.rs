@@ -5,7 +5,6 @@
 
 pub mod records;
 
-
 use std::future::Future;
 use std::pin::Pin;
 

@@ -444,13 +444,21 @@ pub struct Batch(pub Vec<Write>);
 impl Batch {
     /// Adds a write.
     pub fn put(mut self, key: Key, expect: Expect, value: Value) -> Batch {
-        self.0.push(Write { key, expect, value: Some(value) });
+        self.0.push(Write {
+            key,
+            expect,
+            value: Some(value),
+        });
         self
     }
 
     /// Adds a removal.
     pub fn remove(mut self, key: Key, expect: Expect) -> Batch {
-        self.0.push(Write { key, expect, value: None });
+        self.0.push(Write {
+            key,
+            expect,
+            value: None,
+        });
         self
     }
 }

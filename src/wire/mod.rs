@@ -433,5 +433,8 @@ pub const DIALECTS: &[Dialect] = &[imap::DIALECT];
 
 /// The row of a protocol.
 pub fn dialect(protocol: Protocol) -> &'static Dialect {
-    DIALECTS.iter().find(|dialect| dialect.protocol == protocol).expect("every Protocol has a row; a test walks them")
+    DIALECTS
+        .iter()
+        .find(|dialect| dialect.protocol == protocol)
+        .expect("every Protocol has a row; a test walks them")
 }
