@@ -1,0 +1,206 @@
+//! Before the verdict: one connection from its first byte to admitted or closed. Names no protocol.
+//!
+//! This is a task of its own. When it hands over, it ends and is dropped whole (machines, credentials, buffers), so that
+//! nothing of it weighs on the hours that the session may last.
+
+use super::drive::{Drive, Turn, now};
+use super::upstream::MailProver;
+use super::{Front, relay::Relay};
+use crate::auth::{Admission, Attempt};
+use crate::gate::{SessionHandle, SignedIn};
+use crate::net::{ListenTls, Stream};
+use crate::wire::{ClientTls, CloseCause, Credentials, ServerEvent, ServerFacts, ServerMachine};
+use std::net::SocketAddr;
+use std::time::Instant;
+use tokio::time::timeout_at;
+
+/// How the time before the verdict ended.
+pub(super) enum Ended {
+    /// Admitted: the splice and who it is for.
+    SignedIn(Box<Session>),
+    /// Closed before that.
+    Closed(CloseCause),
+}
+
+/// A session that is ready to be spliced.
+pub(super) struct Session {
+    /// The two streams, the guard and what is left over.
+    pub(super) relay: Relay,
+    /// Its entry in the registry.
+    pub(super) handle: SessionHandle,
+    /// Who was let in.
+    pub(super) admission: Admission,
+}
+
+/// One connection before sign-in.
+pub(super) struct Login<'a> {
+    front: &'a Front,
+    client: SocketAddr,
+    deadline: Instant,
+}
+
+impl<'a> Login<'a> {
+    pub(super) fn new(front: &'a Front, client: SocketAddr) -> Self {
+        Login { front, client, deadline: now() + front.limits.login_deadline }
+    }
+
+    /// Runs the connection until it is signed in or closed.
+    pub(super) async fn run(&self, stream: Stream) -> Ended {
+        let (stream, tls) = match self.transport(stream).await {
+            Ok(ready) => ready,
+            Err(cause) => return Ended::Closed(cause),
+        };
+        let machine = (self.front.dialect.server)(self.facts(tls));
+        self.converse(Drive::new(stream, machine)).await
+    }
+
+    /// Starts TLS where it is implicit; who speaks plain text there hears so at once (P20).
+    async fn transport(&self, mut stream: Stream) -> Result<(Stream, ClientTls), CloseCause> {
+        match self.front.settings.tls {
+            ListenTls::None => Ok((stream, ClientTls::ClearAllowed)),
+            ListenTls::StartTls => Ok((stream, ClientTls::StartTls)),
+            ListenTls::Implicit => {
+                if !stream.looks_like_tls(self.deadline.into()).await.map_err(|_| CloseCause::ClientClosed)? {
+                    let words = (self.front.dialect.turned_away)(CloseCause::WrongTransport);
+                    stream.say_and_close(words.as_slice(), self.deadline.into()).await;
+                    return Err(CloseCause::WrongTransport);
+                }
+                let stream = self.handshake(stream).await?;
+                Ok((stream, ClientTls::On))
+            }
+        }
+    }
+
+    async fn handshake(&self, stream: Stream) -> Result<Stream, CloseCause> {
+        Stream::accept_tls(stream, &self.front.tls, self.deadline.into()).await.map_err(|error| {
+            log::info!(event = "tls-failed", listener = &*self.front.settings.name, address:% = self.client.ip(); "{error}");
+            CloseCause::Io
+        })
+    }
+
+    fn facts(&self, tls: ClientTls) -> ServerFacts {
+        ServerFacts {
+            tls,
+            hostname: self.front.hostname.clone(),
+            limits: self.front.wire_limits.clone(),
+            deadline: self.deadline,
+        }
+    }
+
+    async fn converse(&self, mut drive: Drive<dyn ServerMachine>) -> Ended {
+        let mut draining = false;
+        loop {
+            let turn = tokio::select! {
+                turn = drive.turn() => turn,
+                () = self.front.shutdown.draining(), if !draining => {
+                    draining = true;
+                    drive.machine.shutting_down(CloseCause::Drain);
+                    continue;
+                }
+            };
+            match turn {
+                Err(_) => return Ended::Closed(CloseCause::Io),
+                Ok(Turn::Close(cause)) => {
+                    drive.close(self.deadline).await;
+                    return Ended::Closed(cause);
+                }
+                Ok(Turn::Event(ServerEvent::StartTls)) => match self.upgrade(drive).await {
+                    Ok(upgraded) => drive = upgraded,
+                    Err(cause) => return Ended::Closed(cause),
+                },
+                Ok(Turn::Event(ServerEvent::Credentials(credentials))) => {
+                    match self.decide(&mut drive, credentials).await {
+                        Decided::Refused => {}
+                        Decided::Gone => return Ended::Closed(CloseCause::ClientClosed),
+                        Decided::Admitted(admitted) => return self.hand_over(drive, *admitted).await,
+                    }
+                }
+            }
+        }
+    }
+
+    /// STARTTLS. Anything received behind the command came in the clear and would be run as if it had been protected
+    /// (CVE-2011-0411, P12): the connection ends instead.
+    async fn upgrade(&self, drive: Drive<dyn ServerMachine>) -> Result<Drive<dyn ServerMachine>, CloseCause> {
+        if drive.has_unread() {
+            return Err(CloseCause::Injection);
+        }
+        let (stream, mut machine, _) = drive.into_parts();
+        let stream = self.handshake(stream).await?;
+        machine.tls_started();
+        Ok(Drive::new(stream, machine))
+    }
+
+    async fn decide(&self, drive: &mut Drive<dyn ServerMachine>, credentials: Credentials) -> Decided {
+        let mut prover = MailProver::new(
+            &self.front.upstreams,
+            self.front.dialect,
+            self.client,
+            drive.machine.introduction(),
+            self.front.wire_limits.clone(),
+        );
+        let signed_in = tokio::select! {
+            signed_in = self.front.gate.sign_in(self.attempt(credentials), &mut prover) => signed_in,
+            _ = drive.listen() => return Decided::Gone,
+        };
+        match signed_in {
+            SignedIn::Refused { refusal, leaves_at } => {
+                drive.machine.refuse(refusal, leaves_at);
+                Decided::Refused
+            }
+            SignedIn::Admitted { admission, session } => {
+                let proven = prover.into_proven().expect("an admitted trial was accepted by this prover");
+                Decided::Admitted(Box::new(Admitted { admission, handle: session, proven }))
+            }
+        }
+    }
+
+    fn attempt(&self, credentials: Credentials) -> Attempt {
+        Attempt {
+            protocol: self.front.dialect.protocol,
+            listener: self.front.settings.name.as_str().into(),
+            address: self.client.ip(),
+            login: credentials.login,
+            literal: credentials.literal,
+            acts_as_other: credentials.acts_as.is_some(),
+            client_hint: credentials.client_hint,
+            arrived: now(),
+        }
+    }
+
+    /// The upstream's own success goes to the client; then both streams, the guard and every byte that either side has
+    /// already sent go to the relay.
+    async fn hand_over(&self, mut drive: Drive<dyn ServerMachine>, admitted: Admitted) -> Ended {
+        let Admitted { admission, handle, proven } = admitted;
+        let super::upstream::Proven { stream: upstream, ready } = *proven;
+        drive.machine.admit(ready.success);
+        match timeout_at(self.deadline.max(now() + super::LAST_WORDS).into(), drive.turn_once()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) | Err(_) => return Ended::Closed(CloseCause::ClientClosed),
+        }
+        let (client, machine, unread) = drive.into_parts();
+        let mut to_upstream = machine.into_leftover();
+        to_upstream.0.extend_from_slice(&unread);
+        let relay = Relay {
+            client,
+            upstream,
+            guard: (self.front.dialect.guard)(),
+            to_upstream,
+            to_client: ready.leftover,
+            idle: self.front.limits.idle,
+        };
+        Ended::SignedIn(Box::new(Session { relay, handle, admission }))
+    }
+}
+
+enum Decided {
+    Refused,
+    Gone,
+    Admitted(Box<Admitted>),
+}
+
+struct Admitted {
+    admission: Admission,
+    handle: SessionHandle,
+    proven: Box<super::upstream::Proven>,
+}
