@@ -1,0 +1,6 @@
+//! What whole-product tests share: a gateway on ports of its own, a mail program, and a mail server that misbehaves.
+#![allow(dead_code, reason = "each test crate uses its part of it")]
+
+pub mod client;
+pub mod gateway;
+pub mod upstream;
