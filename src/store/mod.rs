@@ -6,6 +6,7 @@
 //! ```text
 //! <data directory>/      0700
 //!   box.key              the box key (seal.rs); whoever has it and the records can read them
+//!   founded              empty; there once the first record is on the disk
 //!   lock                 held by the one process that uses the directory; holds its process id
 //!   records/             the engine's files
 //!   records.damaged-*    copies made before a repair

@@ -554,6 +554,7 @@ fn words(payload: &(dyn std::any::Any + Send)) -> String {
 /// 3. If that fails and there are snapshots: the directory is copied aside, the snapshots are removed, and sled rebuilds
 ///    itself from its log. Without snapshots there is nothing to remove and no copy is made, so that a gateway which is
 ///    restarted in a loop does not fill the disk with copies.
+///    A log that is damaged itself can come out shorter: who opens the store checks that its first record is there.
 /// 4. If that fails too, the error names the copy and says what to do.
 ///
 /// The caller's lock proves that no other process uses the directory.
@@ -680,7 +681,8 @@ fn rebuild(dir: &Path, cause: String) -> Result<(Db, String), OpenError> {
     match try_open(dir) {
         Ok(db) => {
             let done = format!(
-                "the store did not open ({cause}); it was rebuilt from its log, and a copy of what was found is at {}",
+                "the store did not open ({cause}); it was rebuilt from its log; look whether anything is missing, and restore \
+                 a backup if so; a copy of what was found is at {}",
                 copy.display()
             );
             Ok((db, done))
