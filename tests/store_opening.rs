@@ -285,6 +285,7 @@ fn a_crash_while_the_box_key_was_made_does_not_stop_the_next_start() {
     fs::OpenOptions::new()
         .write(true)
         .create(true)
+        .truncate(true)
         .mode(0o600)
         .open(dir.path().join("box.key.new"))
         .unwrap();

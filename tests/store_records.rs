@@ -228,7 +228,7 @@ fn every_kind_comes_back_as_it_was() {
         kinds.insert(key.kind());
         assert_eq!(key.kind(), value.kind());
         assert_eq!(Key::decode(&key.encode()).as_ref(), Ok(&key));
-        let back = Value::decode(value.kind(), &value.encode().unwrap()).unwrap();
+        let back = Value::decode(value.kind(), &value.encode()).unwrap();
         assert_eq!(whole(&back), whole(&value), "{}", file_of(&what, &key));
     }
     assert_eq!(kinds, BTreeSet::from(Kind::ALL));
@@ -241,7 +241,7 @@ fn what_version_1_wrote_is_read_for_ever() {
     for (what, key, value) in samples() {
         let file = file_of(&what, &key);
         let text = fs::read_to_string(fixtures().join(&file)).unwrap_or_else(|error| {
-            let now = hex.encode(&value.encode().unwrap());
+            let now = hex.encode(&value.encode());
             panic!(
                 "{file}: {error}; today it would hold\nkey {}\nvalue {now}",
                 hex.encode(&key.encode())
@@ -275,7 +275,7 @@ fn every_reason_can_be_stored() {
             until: UnixTime(0),
             level: 1,
         });
-        let back = Value::decode(Kind::Block, &block.encode().unwrap()).unwrap();
+        let back = Value::decode(Kind::Block, &block.encode()).unwrap();
         assert_eq!(whole(&back), whole(&block));
     }
 }

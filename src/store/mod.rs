@@ -173,7 +173,7 @@ impl Store {
 
     fn seal_value(&self, key: &[u8], value: &Value, version: Version) -> Result<EngineRecord, StoreError> {
         let kind = value.kind();
-        let sealed = self.0.sealer.seal(kind, key, version, &value.encode()?)?;
+        let sealed = self.0.sealer.seal(kind, key, version, &value.encode())?;
         let size = key.len() + sealed.len();
         if size > MAX_RECORD {
             return Err(StoreError::TooBig { kind, size });

@@ -11,6 +11,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
+use tokio::task::unconstrained;
 
 /// Where records are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +69,9 @@ fn open_directory(dir: &Path) -> Result<Opened, OpenError> {
     let box_key = box_key(dir, &records)?;
     let opened = sled::open(&records, lock).and_then(|(engine, repaired)| {
         let store = Store::new(Box::new(engine), box_key);
-        block_on(greet(&store, &dir.join(FOUNDED)))?;
+        // Unconstrained: inside a task that has used up its turn, a future of tokio's would wait for the runtime, which
+        // waits for us.
+        block_on(unconstrained(greet(&store, &dir.join(FOUNDED))))?;
         Ok(Opened { store, repaired })
     });
     opened.map_err(|error| match error {
