@@ -141,6 +141,29 @@ async fn synced_records_are_there_after_reopening_and_so_are_lazy_ones() {
 }
 
 #[tokio::test]
+async fn lazy_records_come_to_the_disk_by_themselves() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open_well(dir.path());
+    put(&store, 1, Durability::Lazy).await.unwrap();
+    // What a power cut would leave: the files as they are now. It takes half a second; ten mean that nobody wrote it.
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    loop {
+        let copy = tempfile::tempdir().unwrap();
+        let copied = Command::new("cp")
+            .arg("-R")
+            .arg(dir.path().join("."))
+            .arg(copy.path())
+            .status()
+            .unwrap();
+        assert!(copied.success());
+        if count(&open(&settings(copy.path())).unwrap().store).await == 1 {
+            return;
+        }
+        assert!(std::time::Instant::now() < until, "never written");
+    }
+}
+
+#[tokio::test]
 async fn a_second_process_is_told_who_holds_the_store() {
     let dir = tempfile::tempdir().unwrap();
     let store = open_well(dir.path());

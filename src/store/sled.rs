@@ -32,7 +32,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
-use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 /// The engine. Fields are dropped in this order: the writer ends, sled closes, its lock is seen free, ours is freed.
 pub(super) struct SledEngine {
@@ -99,7 +99,7 @@ struct Shared {
     view: RwLock<()>,
     waiting: Mutex<Waiting>,
     wake: Condvar,
-    room: Semaphore,
+    room: Arc<Semaphore>,
     changes: Changes,
 }
 
@@ -120,6 +120,8 @@ struct Waiting {
 struct Job {
     batch: EngineBatch,
     answer: oneshot::Sender<Result<EngineOutcome, StoreError>>,
+    /// Held by the job and not by who waits for it: abandoned jobs count as well.
+    _place: OwnedSemaphorePermit,
 }
 
 /// A lazy write that is not in sled yet.
@@ -201,12 +203,19 @@ impl Shared {
 
     /// Answers a batch when it is on the disk.
     async fn commit(&self, batch: EngineBatch) -> Result<EngineOutcome, StoreError> {
-        let _place: SemaphorePermit<'_> = self.room.acquire().await.map_err(|_| self.stopped_error())?;
+        let place = Arc::clone(&self.room)
+            .acquire_owned()
+            .await
+            .map_err(|_| self.stopped_error())?;
         let (answer, answered) = oneshot::channel();
         {
             let mut waiting = self.waiting();
             waiting.refuse_if_stopped()?;
-            waiting.jobs.push_back(Job { batch, answer });
+            waiting.jobs.push_back(Job {
+                batch,
+                answer,
+                _place: place,
+            });
         }
         self.wake.notify_one();
         // A writer that is gone has dropped the other half.
@@ -588,7 +597,7 @@ fn start(dir: &Path, db: Db, lock: DirLock) -> io::Result<SledEngine> {
         view: RwLock::default(),
         waiting: Mutex::default(),
         wake: Condvar::new(),
-        room: Semaphore::new(WAITING_COMMITS),
+        room: Arc::new(Semaphore::new(WAITING_COMMITS)),
         changes: Changes::default(),
     });
     let writer = Writer::start(&shared)?;
