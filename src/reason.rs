@@ -211,11 +211,22 @@ impl Reason {
             KnownDevice | NewDevice | Learning | Grace | TrustedNetwork => Outcome::Admitted,
             PlaintextPassword => Outcome::TlsNeeded,
             DeniedNetwork | UnknownPerson | RefusedLately | Revoked | NoCode | WrongCode | UsedCode
-            | WrongPassword | PasswordChanged | PasswordExpired | AccountDisabled | NotEnrolled | Suspended
-            | DeviceLimit | BudgetSpent | ActsAsOther | Decoy => Outcome::Refused,
-            PersonWaits | NetworkBlocked | KnownDeviceWaits | UpstreamUnreachable | UpstreamSilent
-            | UpstreamUnavailable | UpstreamLimit | UpstreamInUse | UpstreamTls | UpstreamMisconfigured
-            | ClockUnknown | StoreUnavailable | Busy | ShuttingDown => Outcome::TryLater,
+            | WrongPassword | PasswordChanged | PasswordExpired | AccountDisabled | NotEnrolled
+            | Suspended | DeviceLimit | BudgetSpent | ActsAsOther | Decoy => Outcome::Refused,
+            PersonWaits
+            | NetworkBlocked
+            | KnownDeviceWaits
+            | UpstreamUnreachable
+            | UpstreamSilent
+            | UpstreamUnavailable
+            | UpstreamLimit
+            | UpstreamInUse
+            | UpstreamTls
+            | UpstreamMisconfigured
+            | ClockUnknown
+            | StoreUnavailable
+            | Busy
+            | ShuttingDown => Outcome::TryLater,
         }
     }
 }
@@ -265,12 +276,20 @@ pub enum Hearing {
 impl Refusal {
     /// A refusal before anything was proven.
     pub fn unproven(reason: Reason) -> Self {
-        Refusal { reason, proven: false, retry_after: None }
+        Refusal {
+            reason,
+            proven: false,
+            retry_after: None,
+        }
     }
 
     /// A refusal after a device, or code and password, were proven.
     pub fn proven(reason: Reason) -> Self {
-        Refusal { reason, proven: true, retry_after: None }
+        Refusal {
+            reason,
+            proven: true,
+            retry_after: None,
+        }
     }
 
     /// What the client may hear of it.

@@ -32,7 +32,7 @@ impl OutBuf {
 
     /// Appends bytes.
     pub fn push(&mut self, bytes: &[u8]) {
-        self.0.extend_from_slice(bytes);
+        line::extend_wiping(&mut self.0, bytes);
     }
 
     /// Appends a line and its CRLF.
@@ -433,5 +433,8 @@ pub const DIALECTS: &[Dialect] = &[imap::DIALECT];
 
 /// The row of a protocol.
 pub fn dialect(protocol: Protocol) -> &'static Dialect {
-    DIALECTS.iter().find(|dialect| dialect.protocol == protocol).expect("every Protocol has a row; a test walks them")
+    DIALECTS
+        .iter()
+        .find(|dialect| dialect.protocol == protocol)
+        .expect("every Protocol has a row; a test walks them")
 }
