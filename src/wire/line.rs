@@ -102,6 +102,11 @@ pub fn line_feed(bytes: &[u8], from: usize) -> Option<usize> {
     memchr::memchr(b'\n', bytes.get(from..)?).map(|at| from + at)
 }
 
+/// Everything before the first line end, or all where there is none.
+pub fn first_line(bytes: &[u8]) -> &[u8] {
+    without_end(&bytes[..line_feed(bytes, 0).map_or(bytes.len(), |end| end + 1)])
+}
+
 /// A line without its line end, which is CRLF, a bare LF, or not there at all.
 pub fn without_end(line: &[u8]) -> &[u8] {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
@@ -161,6 +166,8 @@ mod tests {
         assert_eq!(line_feed(b"a\r\nb\n", 3), Some(4));
         assert_eq!(line_feed(b"a\r\nb\n", 5), None);
         assert_eq!(line_feed(b"a", 9), None);
+        assert_eq!(first_line(b"a b\r\nc"), b"a b");
+        assert_eq!(first_line(b"a b"), b"a b");
         for (line, bare) in [
             ("a\r\n", "a"),
             ("a\n", "a"),

@@ -2,7 +2,7 @@
 
 use super::{Condition, Gather, Gathered, Status, capabilities, cleaned_status, push_reply, split_word};
 use crate::reason::{Outage, Rejection};
-use crate::wire::line::{Inbox, without_end};
+use crate::wire::line::{Inbox, first_line, without_end};
 use crate::wire::{
     ClientEvent, ClientFacts, ClientMachine, Leftover, Machine, OutBuf, Ready, Step, Success, UpstreamTls,
     sasl,
@@ -490,12 +490,8 @@ impl Offers {
 
 /// Whether this response is text up to its line end, so that it cannot announce a literal.
 fn is_text(response: &[u8]) -> bool {
-    let (first, rest) = split_word(response);
-    let (word, _) = split_word(without_end(
-        rest.split_inclusive(|byte| *byte == b'\n')
-            .next()
-            .unwrap_or_default(),
-    ));
+    let (first, rest) = split_word(first_line(response));
+    let (word, _) = split_word(rest);
     first != b"*" || Condition::parse(word).is_some()
 }
 

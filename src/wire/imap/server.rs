@@ -4,7 +4,7 @@ use super::words;
 use super::{Announcement, Args, Gather, Gathered, MAX_ID_PAIRS, Malformed, is_tag, push_reply, split_word};
 use crate::reason::{Reason, Refusal};
 use crate::secret::Secret;
-use crate::wire::line::{Inbox, line_feed, without_end};
+use crate::wire::line::{Inbox, first_line, line_feed, without_end};
 use crate::wire::sasl::{self, Exchange, Identity, Mechanism, SaslError, Turn};
 use crate::wire::{
     ClientTls, CloseCause, Credentials, Introduction, Leftover, Machine, OutBuf, ServerEvent, ServerFacts,
@@ -169,7 +169,7 @@ impl Server {
     /// Why the command at the front may have no literal, whatever its size. A password that would travel in the clear is not
     /// asked for.
     fn unwelcome_literal(&self) -> Option<String> {
-        let mut args = Args::new(self.inbox.as_slice(), &[]);
+        let mut args = Args::new(first_line(self.inbox.as_slice()), &[]);
         args.word();
         args.spaces();
         match Verb::parse(args.word()) {
@@ -182,7 +182,7 @@ impl Server {
     /// Refuses the command at the front of the inbox, whose current line is (or so far is) `line`, and swallows what belongs
     /// to it. Only the line's tail is looked at again: what is before the line are literals, which may hold line ends.
     fn refuse_line(&mut self, line: Range<usize>, answer: &str, out: &mut OutBuf) -> Step<ServerEvent> {
-        let (first, _) = split_word(without_end(self.inbox.as_slice()));
+        let (first, _) = split_word(first_line(self.inbox.as_slice()));
         let tag: &[u8] = if is_tag(first) { first } else { b"*" };
         let answer = Zeroizing::new([tag, b" ", answer.as_bytes()].concat());
         self.inbox.consume(line.start.max(line.end.saturating_sub(TAIL)));
