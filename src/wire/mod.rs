@@ -32,7 +32,7 @@ impl OutBuf {
 
     /// Appends bytes.
     pub fn push(&mut self, bytes: &[u8]) {
-        self.0.extend_from_slice(bytes);
+        line::extend_wiping(&mut self.0, bytes);
     }
 
     /// Appends a line and its CRLF.
