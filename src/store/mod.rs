@@ -22,8 +22,6 @@ pub mod seal;
 mod sled;
 mod wait;
 
-<<<<<<< HEAD
-=======
 pub use engine::{
     ChangedKeys, Changes, Engine, EngineBatch, EngineOutcome, EnginePage, EngineRange, EngineRecord,
     EngineWrite, Watching,
@@ -36,7 +34,6 @@ use records::{
 use seal::{BoxKey, RandomFailed, Sealer, UnsealError};
 use std::collections::HashSet;
 use std::fmt;
->>>>>>> store
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
