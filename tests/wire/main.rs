@@ -2,6 +2,7 @@
 //! No sockets, no clock.
 
 mod invariants;
+mod oracle;
 mod properties;
 mod relay;
 mod transcripts;

@@ -53,6 +53,11 @@ const CLIENT_FRAGMENTS: &[&str] = &[
     "done\n",
     "a FETCH 1 BODY[]\r\n",
     "a CAPABILITY\r\n",
+    "a ASKS\r\n",
+    "b ASKS\r\n",
+    "a EARLY {3}\r\n",
+    "a EARLY {17+}\r\n",
+    "xyz",
     "\"",
     "\\",
     "+ ok\r\n",
@@ -126,7 +131,7 @@ proptest! {
 /// The upstream's verbs and the client's view, for a client's bytes cut at every position.
 fn check(bytes: &[u8], ran: &[&str], heard: &str) {
     for cut in 0..=bytes.len() {
-        let mut session = Session::new();
+        let mut session = Session::new(0);
         session.client_says(&bytes[..cut]);
         session.client_says(&bytes[cut..]);
         let shown = String::from_utf8_lossy(bytes);
@@ -142,7 +147,7 @@ fn check(bytes: &[u8], ran: &[&str], heard: &str) {
 
 fn check_closes(bytes: &str, cause: CloseCause) {
     for cut in 0..=bytes.len() {
-        let mut session = Session::new();
+        let mut session = Session::new(0);
         session.client_says(&bytes.as_bytes()[..cut]);
         session.client_says(&bytes.as_bytes()[cut..]);
         assert_eq!(session.relay.closed, Some(cause), "{bytes:?} cut at {cut}");
@@ -162,7 +167,7 @@ fn no_refused_verb_passes_in_any_letter_case() {
         let word = if verb == "COMPRESS" { "NO" } else { "BAD" };
         for spelling in spellings(verb) {
             let bytes = format!("a NOOP\r\nb {spelling} x y\r\nc NOOP\r\nd   {spelling}\r\n");
-            let mut session = Session::new();
+            let mut session = Session::new(0);
             session.client_says(bytes.as_bytes());
             assert_eq!(session.upstream.ran, ["NOOP", "NOOP"], "{spelling}");
             let heard = String::from_utf8_lossy(&session.relay.to_client).into_owned();
@@ -326,7 +331,7 @@ fn ambiguous_lines_end_the_session() {
 
 #[test]
 fn a_line_longer_than_upstreams_read_ends_the_session() {
-    let mut session = Session::new();
+    let mut session = Session::new(0);
     session.client_says(b"a SEARCH ");
     for _ in 0..40 {
         session.client_says(&[b'x'; 2048]);
@@ -377,7 +382,7 @@ fn while_idling_only_done_passes() {
 
 /// Client and upstream by hand: `<` what the client sends, `>` what the upstream sends.
 fn by_hand(script: &[(char, &str)]) -> (String, String) {
-    let mut session = Session::new();
+    let mut session = Session::new(0);
     let relay = &mut session.relay;
     for (side, bytes) in script {
         let direction = if *side == '<' {
@@ -436,7 +441,7 @@ fn a_command_answered_early_may_only_end() {
         ('<', "abc\r\nb NOOP\r\n"),
     ];
     assert_eq!(by_hand(&early).0, "a APPEND box {3}\r\nabc\r\nb NOOP\r\n");
-    let mut session = Session::new();
+    let mut session = Session::new(0);
     for (direction, bytes) in [
         (Direction::Up, "a APPEND box {3}\r\n"),
         (Direction::Down, "+ go\r\na NO full\r\n"),
@@ -521,7 +526,7 @@ fn capabilities_and_referrals_are_filtered_at_every_cut() {
 
 #[test]
 fn a_capability_line_without_end_ends_the_session() {
-    let mut session = Session::new();
+    let mut session = Session::new(0);
     for _ in 0..3 {
         session
             .relay
@@ -540,7 +545,7 @@ fn bulk_data_passes_whole() {
 
 #[test]
 fn many_unanswered_commands_wait_in_the_socket() {
-    let mut session = Session::new();
+    let mut session = Session::new(0);
     session
         .relay
         .receive(Direction::Up, "a NOOP\r\n".repeat(1000).as_bytes());

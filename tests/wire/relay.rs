@@ -2,6 +2,8 @@
 //! upstream for it to talk to.
 
 use gatepost::reason::Protocol;
+use std::collections::VecDeque;
+
 use gatepost::wire::{CloseCause, Direction, Guard, HoldFor, MAX_HELD, Watch, dialect};
 
 /// One session after the hand-over.
@@ -156,6 +158,10 @@ pub(crate) struct Upstream {
     command: Vec<u8>,
     literal: usize,
     idling: Option<Vec<u8>>,
+    /// The command that asked for a line of data by itself.
+    asking: Option<Vec<u8>>,
+    /// The command was answered before its literal came; what follows the literal is taken for a command.
+    early: bool,
     /// Verbs that were run, in upper case, in order.
     pub(crate) ran: Vec<String>,
 }
@@ -195,6 +201,13 @@ impl Upstream {
             reply(answers, &tag, word);
             return true;
         }
+        if let Some(tag) = self.asking.take() {
+            reply(answers, &tag, "OK");
+            return true;
+        }
+        if std::mem::take(&mut self.early) {
+            self.command.clear();
+        }
         self.command.extend_from_slice(line);
         match announced(line) {
             Some(size) => self.literal_announced(size, answers),
@@ -211,6 +224,10 @@ impl Upstream {
         }
         self.literal = size;
         answers.extend_from_slice(b"+ go ahead\r\n");
+        if verb == "EARLY" {
+            reply(answers, &tag, "NO");
+            self.early = true;
+        }
     }
 
     fn run(&mut self, answers: &mut Vec<u8>) {
@@ -220,6 +237,10 @@ impl Upstream {
             "IDLE" => {
                 answers.extend_from_slice(b"* 3 EXISTS\r\n+ idling\r\n");
                 self.idling = Some(tag);
+            }
+            "ASKS" => {
+                answers.extend_from_slice(b"+ tell me\r\n");
+                self.asking = Some(tag);
             }
             // A message that tries to look like answers.
             "FETCH" => {
@@ -265,24 +286,56 @@ fn announced(line: &[u8]) -> Option<usize> {
 pub(crate) struct Session {
     pub(crate) relay: Relay,
     pub(crate) upstream: Upstream,
+    /// Answers that are under way.
+    answers: VecDeque<Vec<u8>>,
+    /// How many pieces late an answer is.
+    lateness: usize,
 }
 
 impl Session {
-    pub(crate) fn new() -> Self {
+    /// A session whose upstream answers at once, or some pieces later.
+    pub(crate) fn new(lateness: usize) -> Self {
         Session {
             relay: Relay::new(),
             upstream: Upstream::default(),
+            answers: VecDeque::new(),
+            lateness,
         }
     }
 
-    /// The client sends one piece; everything that follows from it happens before this returns.
+    /// The client sends one piece; what follows from it happens before this returns.
     pub(crate) fn client_says(&mut self, piece: &[u8]) {
         self.relay.receive(Direction::Up, piece);
+        self.settle();
+        if self.answers.len() > self.lateness {
+            self.answer();
+        }
+    }
+
+    /// The answers that are still under way arrive.
+    pub(crate) fn finish(&mut self) {
+        while !self.answers.is_empty() {
+            self.answer();
+        }
+    }
+
+    fn answer(&mut self) {
+        let answer = self.answers.pop_front().unwrap_or_default();
+        self.relay.receive(Direction::Down, &answer);
+        self.settle();
+    }
+
+    fn settle(&mut self) {
         // Down first and the upstream at once, so that the order of answers does not depend on the pieces.
         while self.relay.turn(Direction::Down) || self.relay.turn(Direction::Up) {
             let sent = std::mem::take(&mut self.relay.to_upstream);
             let answers = self.upstream.receive(&sent);
-            self.relay.receive(Direction::Down, &answers);
+            match self.lateness {
+                0 => self.relay.receive(Direction::Down, &answers),
+                _ => self
+                    .answers
+                    .extend(answers.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec)),
+            }
         }
     }
 }
