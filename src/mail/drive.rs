@@ -3,22 +3,24 @@
 use crate::net::Stream;
 use crate::wire::{CloseCause, Machine, OutBuf, Step};
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use tokio::time::timeout_at;
 use zeroize::Zeroizing;
 
-/// How much is read at once before sign-in; commands are short, and a larger buffer would be paid by every connection.
+/// How much is read at once before sign-in: commands are short.
 const READ: usize = 4 * 1024;
 
-/// A machine and its stream. Every method is cancel-safe: what was read or written half is remembered here.
+/// How long a peer may take to hear that we close.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// A machine and its stream.
 pub(super) struct Drive<M: ?Sized> {
-    /// The connection.
-    pub(super) stream: Stream,
-    /// The machine.
-    pub(super) machine: Box<M>,
+    stream: Stream,
+    machine: Box<M>,
     out: OutBuf,
-    sent: usize,
     /// Bytes read that the machine has not taken yet.
     unread: Zeroizing<Vec<u8>>,
+    /// The peer sends nothing more.
     ended: bool,
 }
 
@@ -32,17 +34,19 @@ pub(super) enum Turn<E> {
 
 impl<M: Machine + ?Sized> Drive<M> {
     pub(super) fn new(stream: Stream, machine: Box<M>) -> Self {
-        Drive { stream, machine, out: OutBuf::new(), sent: 0, unread: Zeroizing::new(Vec::new()), ended: false }
+        Drive { stream, machine, out: OutBuf::new(), unread: Zeroizing::new(Vec::new()), ended: false }
     }
 
-    /// Runs the machine until it wants something from its owner.
-    pub(super) async fn turn(&mut self) -> io::Result<Turn<M::Event>> {
+    /// The machine, to be told what became of its events.
+    pub(super) fn machine(&mut self) -> &mut M {
+        &mut self.machine
+    }
+
+    /// Runs the machine until it wants something from its owner. Whoever stops waiting for it may lose an event and must
+    /// end the conversation; `until` bounds the sending, so that a peer that does not read holds nothing for ever.
+    pub(super) async fn turn(&mut self, until: Instant) -> io::Result<Turn<M::Event>> {
         loop {
-            self.flush().await?;
-            self.feed();
-            let step = self.machine.step(now(), &mut self.out);
-            self.flush().await?;
-            match step {
+            match self.step(until).await? {
                 Step::Flush => {}
                 Step::Event(event) => return Ok(Turn::Event(event)),
                 Step::Close(cause) => return Ok(Turn::Close(cause)),
@@ -51,8 +55,19 @@ impl<M: Machine + ?Sized> Drive<M> {
         }
     }
 
-    /// Takes in what the peer sends while a decision is made elsewhere; returns only when the peer is gone for sure. What
-    /// does not fit under the machine's limits stays in the socket.
+    /// One step, and what it says is sent.
+    pub(super) async fn step(&mut self, until: Instant) -> io::Result<Step<M::Event>> {
+        self.feed();
+        let step = self.machine.step(now(), &mut self.out);
+        if !self.out.is_empty() {
+            self.stream.write_all(self.out.as_slice(), until.max(now() + LAST_WORDS)).await?;
+            self.out.clear();
+        }
+        Ok(step)
+    }
+
+    /// Takes in what the peer sends while a decision is made elsewhere; returns only when the connection has failed. What
+    /// does not fit under the machine's limits stays in the socket. Stopping at any point loses nothing.
     pub(super) async fn listen(&mut self) -> io::Error {
         loop {
             self.feed();
@@ -65,38 +80,33 @@ impl<M: Machine + ?Sized> Drive<M> {
         }
     }
 
-    /// Whether bytes were received that the machine has not taken.
-    pub(super) fn has_unread(&self) -> bool {
-        !self.unread.is_empty()
+    /// Closes in order: what was said arrives before the end does.
+    pub(super) async fn close(mut self) {
+        let deadline = now() + LAST_WORDS;
+        if self.stream.shutdown_write(deadline).await.is_err() {
+            return;
+        }
+        // Closing a socket with unread bytes in it sends a reset, which takes the last words from the peer's buffer.
+        let mut buffer = [0; READ];
+        let rest = async { while matches!(self.stream.read_some(&mut buffer).await, Ok(1..)) {} };
+        let _ = timeout_at(deadline.into(), rest).await;
     }
 
-    /// The stream and the machine with every received byte that the machine has not taken.
+    /// The stream, the machine, and received bytes that the machine has not taken.
     pub(super) fn into_parts(self) -> (Stream, Box<M>, Zeroizing<Vec<u8>>) {
         (self.stream, self.machine, self.unread)
     }
 
-    async fn flush(&mut self) -> io::Result<()> {
-        while self.sent < self.out.len() {
-            match self.stream.try_write(&self.out.as_slice()[self.sent..]) {
-                Ok(count) => self.sent += count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.stream.writable().await?,
-                Err(error) => return Err(error),
-            }
-        }
-        self.out.clear();
-        self.sent = 0;
-        self.stream.flush().await
-    }
-
     fn feed(&mut self) {
-        while !self.unread.is_empty() {
-            let taken = self.machine.input(&self.unread);
-            if taken == 0 {
-                return;
+        let mut taken = 0;
+        while taken < self.unread.len() {
+            match self.machine.input(&self.unread[taken..]) {
+                0 => break,
+                count => taken += count,
             }
-            self.unread.drain(..taken);
         }
-        if self.ended {
+        self.unread.drain(..taken);
+        if self.ended && self.unread.is_empty() {
             self.machine.end_of_input();
         }
     }
@@ -113,22 +123,12 @@ impl<M: Machine + ?Sized> Drive<M> {
     }
 
     async fn read(&mut self) -> io::Result<()> {
-        loop {
-            self.stream.readable().await?;
-            let mut buffer = Zeroizing::new([0u8; READ]);
-            match self.stream.try_read(&mut buffer[..]) {
-                Ok(0) => {
-                    self.ended = true;
-                    return Ok(());
-                }
-                Ok(count) => {
-                    self.unread.extend_from_slice(&buffer[..count]);
-                    return Ok(());
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-            }
+        let mut buffer = Zeroizing::new([0; READ]);
+        match self.stream.read_some(&mut buffer[..]).await? {
+            0 => self.ended = true,
+            count => self.unread.extend_from_slice(&buffer[..count]),
         }
+        Ok(())
     }
 }
 

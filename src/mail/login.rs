@@ -12,7 +12,6 @@ use crate::net::{ListenTls, Stream};
 use crate::wire::{ClientTls, CloseCause, Credentials, ServerEvent, ServerFacts, ServerMachine};
 use std::net::SocketAddr;
 use std::time::Instant;
-use tokio::time::timeout_at;
 
 /// How the time before the verdict ended.
 pub(super) enum Ended {
@@ -55,15 +54,13 @@ impl<'a> Login<'a> {
     }
 
     /// Starts TLS where it is implicit; who speaks plain text there hears so at once (P20).
-    async fn transport(&self, mut stream: Stream) -> Result<(Stream, ClientTls), CloseCause> {
+    async fn transport(&self, stream: Stream) -> Result<(Stream, ClientTls), CloseCause> {
         match self.front.settings.tls {
             ListenTls::None => Ok((stream, ClientTls::ClearAllowed)),
             ListenTls::StartTls => Ok((stream, ClientTls::StartTls)),
             ListenTls::Implicit => {
-                if !stream.looks_like_tls(self.deadline.into()).await.map_err(|_| CloseCause::ClientClosed)? {
-                    let words = (self.front.dialect.turned_away)(CloseCause::WrongTransport);
-                    stream.say_and_close(words.as_slice(), self.deadline.into()).await;
-                    return Err(CloseCause::WrongTransport);
+                if !stream.looks_like_tls(self.deadline).await.map_err(|_| CloseCause::ClientClosed)? {
+                    return Err(self.front.turn_away(stream, CloseCause::WrongTransport).await);
                 }
                 let stream = self.handshake(stream).await?;
                 Ok((stream, ClientTls::On))
@@ -72,7 +69,7 @@ impl<'a> Login<'a> {
     }
 
     async fn handshake(&self, stream: Stream) -> Result<Stream, CloseCause> {
-        Stream::accept_tls(stream, &self.front.tls, self.deadline.into()).await.map_err(|error| {
+        Stream::accept_tls(stream, &self.front.tls, self.deadline).await.map_err(|error| {
             log::info!(event = "tls-failed", listener = &*self.front.settings.name, address:% = self.client.ip(); "{error}");
             CloseCause::Io
         })
@@ -91,17 +88,17 @@ impl<'a> Login<'a> {
         let mut draining = false;
         loop {
             let turn = tokio::select! {
-                turn = drive.turn() => turn,
-                () = self.front.shutdown.draining(), if !draining => {
+                turn = drive.turn(self.deadline) => turn,
+                _ = self.front.shutdown.draining(), if !draining => {
                     draining = true;
-                    drive.machine.shutting_down(CloseCause::Drain);
+                    drive.machine().shutting_down(CloseCause::Drain);
                     continue;
                 }
             };
             match turn {
                 Err(_) => return Ended::Closed(CloseCause::Io),
                 Ok(Turn::Close(cause)) => {
-                    drive.close(self.deadline).await;
+                    drive.close().await;
                     return Ended::Closed(cause);
                 }
                 Ok(Turn::Event(ServerEvent::StartTls)) => match self.upgrade(drive).await {
@@ -122,10 +119,10 @@ impl<'a> Login<'a> {
     /// STARTTLS. Anything received behind the command came in the clear and would be run as if it had been protected
     /// (CVE-2011-0411, P12): the connection ends instead.
     async fn upgrade(&self, drive: Drive<dyn ServerMachine>) -> Result<Drive<dyn ServerMachine>, CloseCause> {
-        if drive.has_unread() {
+        let (stream, mut machine, unread) = drive.into_parts();
+        if !unread.is_empty() {
             return Err(CloseCause::Injection);
         }
-        let (stream, mut machine, _) = drive.into_parts();
         let stream = self.handshake(stream).await?;
         machine.tls_started();
         Ok(Drive::new(stream, machine))
@@ -136,7 +133,7 @@ impl<'a> Login<'a> {
             &self.front.upstreams,
             self.front.dialect,
             self.client,
-            drive.machine.introduction(),
+            drive.machine().introduction(),
             self.front.wire_limits.clone(),
         );
         let signed_in = tokio::select! {
@@ -145,7 +142,7 @@ impl<'a> Login<'a> {
         };
         match signed_in {
             SignedIn::Refused { refusal, leaves_at } => {
-                drive.machine.refuse(refusal, leaves_at);
+                drive.machine().refuse(refusal, leaves_at);
                 Decided::Refused
             }
             SignedIn::Admitted { admission, session } => {
@@ -173,10 +170,9 @@ impl<'a> Login<'a> {
     async fn hand_over(&self, mut drive: Drive<dyn ServerMachine>, admitted: Admitted) -> Ended {
         let Admitted { admission, handle, proven } = admitted;
         let super::upstream::Proven { stream: upstream, ready } = *proven;
-        drive.machine.admit(ready.success);
-        match timeout_at(self.deadline.max(now() + super::LAST_WORDS).into(), drive.turn_once()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) | Err(_) => return Ended::Closed(CloseCause::ClientClosed),
+        drive.machine().admit(ready.success);
+        if drive.step(self.deadline).await.is_err() {
+            return Ended::Closed(CloseCause::ClientClosed);
         }
         let (client, machine, unread) = drive.into_parts();
         let mut to_upstream = machine.into_leftover();

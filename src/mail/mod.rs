@@ -6,16 +6,17 @@ pub mod relay;
 pub mod upstream;
 
 use crate::gate::Gate;
-use crate::net::{Accepted, ListenLimits, Listener, ListenerSettings, ServerTls, Shutdown};
+use crate::net::{Admission, ListenLimits, ListenTls, Listener, ListenerSettings, ServerTls, Shutdown, Stream};
 use crate::report::session_line::SessionLine;
-use crate::wire::{Dialect, Limits};
+use crate::wire::{CloseCause, Dialect, Limits};
 use login::{Ended, Login, Session};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use upstream::Upstreams;
 
-/// How long last words may take to leave when the deadline is over: a goodbye is worth a moment, not more.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+/// How long a connection that is turned away may take to hear why: a goodbye is worth a moment, not more.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What all connections of one listener share.
 pub struct Front {
@@ -25,6 +26,8 @@ pub struct Front {
     pub dialect: &'static Dialect,
     /// Limits of connections.
     pub limits: ListenLimits,
+    /// Places for connections that have not signed in; shared by all listeners.
+    pub places: Admission,
     /// Limits of machines.
     pub wire_limits: Limits,
     /// Shown in greetings.
@@ -44,25 +47,27 @@ impl Front {
     /// connection only.
     pub async fn serve(self: Arc<Self>, listener: Listener) {
         loop {
-            let accepted = tokio::select! {
+            let (stream, client) = tokio::select! {
                 accepted = listener.accept() => accepted,
-                () = self.shutdown.draining() => return,
+                _ = self.shutdown.draining() => return,
             };
             let front = Arc::clone(&self);
             let alive = self.shutdown.track();
             tokio::spawn(async move {
-                front.connection(accepted).await;
+                front.connection(stream, client).await;
                 drop(alive);
             });
         }
     }
 
     /// The login task: ends with the verdict. What was admitted goes on in the relay's own small task.
-    async fn connection(self: Arc<Self>, accepted: Accepted) {
-        let Accepted { stream, client, admission: unauthenticated } = accepted;
+    async fn connection(self: Arc<Self>, stream: Stream, client: SocketAddr) {
         let line = SessionLine::begin(&self.settings.name, self.dialect.protocol, client);
+        let Ok(place) = self.places.admit(client.ip()) else {
+            return line.closed(self.turn_away(stream, CloseCause::NoPlace).await.name());
+        };
         let ended = Login::new(&self, client).run(stream).await;
-        drop(unauthenticated);
+        drop(place);
         match ended {
             Ended::Closed(cause) => line.closed(cause.name()),
             Ended::SignedIn(session) => {
@@ -73,6 +78,17 @@ impl Front {
                 });
             }
         }
+    }
+
+    /// Says why in plain text and closes; behind implicit TLS only to those who do not speak TLS.
+    async fn turn_away(&self, mut stream: Stream, cause: CloseCause) -> CloseCause {
+        if self.settings.tls != ListenTls::Implicit || cause == CloseCause::WrongTransport {
+            let words = (self.dialect.turned_away)(cause);
+            let deadline = drive::now() + LAST_WORDS;
+            let _ = stream.write_all(words.as_slice(), deadline).await;
+            let _ = stream.shutdown_write(deadline).await;
+        }
+        cause
     }
 }
 

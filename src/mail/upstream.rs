@@ -1,6 +1,6 @@
 //! Upstreams: where a person's mail server is, how to reach it, and the sign-in there that proves a password.
 
-use super::drive::{Drive, Turn};
+use super::drive::{Drive, Turn, now};
 use crate::auth::people::RouteSettings;
 use crate::auth::{Proof, Trial};
 use crate::gate::Prover;
@@ -12,9 +12,8 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout_at};
+use std::time::{Duration, Instant};
+use tokio::time::timeout_at;
 
 /// One mail server for one protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,11 +83,10 @@ impl Upstream {
 
     /// Connects, trying each of the host's addresses until the deadline, and starts TLS where it is implicit.
     async fn dial(&self) -> Result<Stream, Outage> {
-        let deadline = Instant::now() + self.settings.connect_timeout;
-        let name = &self.settings.name;
-        let connected = timeout_at(deadline, self.connect()).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-        let stream = connected.map_err(|error| {
-            log::warn!(event = "upstream-down", upstream = name.as_str(); "cannot connect: {error}");
+        let deadline = now() + self.settings.connect_timeout;
+        let stream = self.connect(deadline).await.map_err(|error| {
+            let (name, host, port) = (self.settings.name.as_str(), self.settings.host.as_str(), self.settings.port);
+            log::warn!(event = "upstream-unreachable", upstream = name; "cannot connect to {host}:{port}: {error}");
             Outage::Unreachable
         })?;
         match self.settings.tls {
@@ -97,11 +95,12 @@ impl Upstream {
         }
     }
 
-    async fn connect(&self) -> io::Result<Stream> {
+    async fn connect(&self, deadline: Instant) -> io::Result<Stream> {
         let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        for address in tokio::net::lookup_host((self.settings.host.as_str(), self.settings.port)).await? {
-            match TcpStream::connect(address).await {
-                Ok(socket) => return Stream::plain(socket),
+        let resolving = tokio::net::lookup_host((self.settings.host.as_str(), self.settings.port));
+        for address in timeout_at(deadline.into(), resolving).await?? {
+            match Stream::connect(address, deadline).await {
+                Ok(stream) => return Ok(stream),
                 Err(error) => failure = error,
             }
         }
@@ -117,9 +116,9 @@ impl Upstream {
     }
 
     /// Signs in as far as it goes. A connection that comes back [`Signed::In`] *is* the session.
-    async fn sign_in(&self, mut drive: Drive<dyn ClientMachine>) -> Signed {
+    async fn sign_in(&self, mut drive: Drive<dyn ClientMachine>, deadline: Instant) -> Signed {
         loop {
-            match drive.turn().await {
+            match drive.turn(deadline).await {
                 Ok(Turn::Event(ClientEvent::Ready)) => return Signed::in_with(drive),
                 Ok(Turn::Event(ClientEvent::Rejected(rejection))) => return Signed::Refused(rejection),
                 Ok(Turn::Event(ClientEvent::Unavailable(outage))) => return Signed::Unanswered(outage),
@@ -139,7 +138,7 @@ impl Upstream {
             // Bytes behind the go-ahead came in the clear: somebody on the way wants them read as TLS-protected (P13).
             return Err(Outage::Tls);
         }
-        let stream = self.start_tls(stream, Instant::now() + self.settings.connect_timeout).await?;
+        let stream = self.start_tls(stream, now() + self.settings.connect_timeout).await?;
         machine.tls_started();
         Ok(Drive::new(stream, machine))
     }
@@ -206,9 +205,9 @@ impl<'a> MailProver<'a> {
             Err(outage) => return Proof::Unavailable(outage),
         };
         let machine = (self.dialect.client)(self.facts(trial, upstream.settings.tls));
-        let signing_in = upstream.sign_in(Drive::new(stream, machine));
-        let deadline = Instant::now() + upstream.settings.login_timeout;
-        match timeout_at(deadline, signing_in).await.unwrap_or(Signed::Unanswered(Outage::Silent)) {
+        let deadline = now() + upstream.settings.login_timeout;
+        let signing_in = upstream.sign_in(Drive::new(stream, machine), deadline);
+        match timeout_at(deadline.into(), signing_in).await.unwrap_or(Signed::Unanswered(Outage::Silent)) {
             Signed::In(proven) => {
                 self.proven = Some(proven);
                 Proof::Accepted

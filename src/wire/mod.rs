@@ -110,6 +110,8 @@ pub enum CloseCause {
     TooManyAttempts,
     /// A line or literal above its limit that could not be answered and skipped.
     TooLong,
+    /// Too many connections that have not signed in.
+    NoPlace,
     /// TLS on a plain port or plain text on a TLS port.
     WrongTransport,
     /// Bytes where none may be: behind STARTTLS, or a reply that could not be parsed.
@@ -136,6 +138,7 @@ impl CloseCause {
             CloseCause::TooManyErrors => "too-many-errors",
             CloseCause::TooManyAttempts => "too-many-attempts",
             CloseCause::TooLong => "too-long",
+            CloseCause::NoPlace => "no-place",
             CloseCause::WrongTransport => "wrong-transport",
             CloseCause::Injection => "injection",
             CloseCause::Desync => "desync",

@@ -68,6 +68,7 @@ fn goodbye_text(cause: CloseCause) -> &'static str {
         CloseCause::WrongTransport => {
             "Wrong port: TLS from the first byte is for port 993, STARTTLS for port 143"
         }
+        CloseCause::NoPlace => "[UNAVAILABLE] Too many connections, try again later",
         CloseCause::Injection => "Bytes where none may be",
         CloseCause::Desync => "Commands cannot be told apart any more",
         CloseCause::Cut => "This session was ended by the administrator or the owner of the account",
