@@ -60,11 +60,15 @@ fn read_by_us(command: &[u8]) -> Read {
         match step {
             Step::Flush => {}
             Step::Event(ServerEvent::Credentials(credentials)) => {
-                let read = (
+                let sign_in = (
                     credentials.login.expose().clone(),
                     credentials.literal.expose().clone(),
                 );
-                return (Some(read), Vec::new(), true);
+                return Read {
+                    sign_in: Some(sign_in),
+                    pairs: Vec::new(),
+                    accepted: true,
+                };
             }
             _ => {
                 let accepted = said.windows(6).any(|window| window == b"\r\na OK");
