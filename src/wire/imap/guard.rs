@@ -180,12 +180,11 @@ impl ImapGuard {
         if command.octets as usize + rest.len() > MAX_COMMAND {
             return Watch::Close(CloseCause::TooLong);
         }
-        match (Tail::of(&command, &rest[seen..]), end) {
+        let tail = Tail::of(&command, &rest[seen..]);
+        command.long_brace = matches!(tail, Tail::Long);
+        match (tail, end) {
             (Tail::Short(at), None | Some(0)) => self.pass(seen + at, command),
-            (tail, None | Some(0)) => {
-                command.long_brace = matches!(tail, Tail::Long);
-                self.pass(rest.len(), command)
-            }
+            (_, None | Some(0)) => self.pass(rest.len(), command),
             (Tail::Long, Some(_)) => Watch::Close(CloseCause::Desync),
             (Tail::Short(at), Some(line_end)) => match Announcement::parse(&rest[seen + at..]) {
                 Some(_) if seen + at > 0 => self.pass(seen + at, command),
