@@ -5,10 +5,12 @@
 //! [`Dialect`] each.
 //!
 //! The driver's loop for a [`Machine`]:
-//! 1. offer received bytes to [`Machine::input`]; what it does not take stays in the socket (back-pressure);
+//! 1. offer received bytes to [`Machine::input`]; what it does not take stays with the driver or in the socket
+//!    (back-pressure), and is offered again after the steps;
 //! 2. call [`Machine::step`] until it says [`Step::Wait`], sending what was appended to `out` at each [`Step::Flush`],
 //!    before each event is acted upon, and before closing;
-//! 3. wait for more bytes, or until the given instant, and start again.
+//! 3. if it took some of the bytes but not all, start again at once; else wait for more bytes, or until the given instant, and
+//!    start again.
 
 pub mod imap;
 pub mod line;

@@ -35,8 +35,14 @@ fn string() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// Login and literal, or the pairs of an ID, as the server machine read them.
-fn read_by_us(command: &[u8]) -> (Option<(Vec<u8>, Vec<u8>)>, Vec<Pair>, bool) {
+/// A command as the server machine read it.
+struct Read {
+    sign_in: Option<(Vec<u8>, Vec<u8>)>,
+    pairs: Vec<Pair>,
+    accepted: bool,
+}
+
+fn read_by_us(command: &[u8]) -> Read {
     let now = Instant::now();
     let facts = ServerFacts {
         tls: ClientTls::On,
@@ -54,15 +60,23 @@ fn read_by_us(command: &[u8]) -> (Option<(Vec<u8>, Vec<u8>)>, Vec<Pair>, bool) {
         match step {
             Step::Flush => {}
             Step::Event(ServerEvent::Credentials(credentials)) => {
-                let read = (
+                let sign_in = (
                     credentials.login.expose().clone(),
                     credentials.literal.expose().clone(),
                 );
-                return (Some(read), Vec::new(), true);
+                return Read {
+                    sign_in: Some(sign_in),
+                    pairs: Vec::new(),
+                    accepted: true,
+                };
             }
             _ => {
                 let accepted = said.windows(6).any(|window| window == b"\r\na OK");
-                return (None, machine.introduction().pairs, accepted);
+                return Read {
+                    sign_in: None,
+                    pairs: machine.introduction().pairs,
+                    accepted,
+                };
             }
         }
     }
@@ -77,10 +91,9 @@ proptest! {
         let Ok((b"", decoded)) = CommandCodec::default().decode(&command) else { return Ok(()) };
         let CommandBody::Login { username, password } = decoded.body else { return Ok(()) };
         let expected = (username.as_ref().to_vec(), password.declassify().as_ref().to_vec());
-        let (read, _, _) = read_by_us(&command);
         // Empty fields are grammar for the oracle and a mistake for us.
         let empty = expected.0.is_empty() || expected.1.is_empty();
-        prop_assert_eq!(read, (!empty).then_some(expected));
+        prop_assert_eq!(read_by_us(&command).sign_in, (!empty).then_some(expected));
     }
 
     #[test]
@@ -89,8 +102,8 @@ proptest! {
         let command = [&b"a ID ("[..], &list.join(&b' '), b")\r\n"].concat();
         let Ok((b"", decoded)) = CommandCodec::default().decode(&command) else { return Ok(()) };
         let CommandBody::Id { parameters } = decoded.body else { return Ok(()) };
-        let (_, read, accepted) = read_by_us(&command);
-        prop_assert!(accepted, "{:?}", String::from_utf8_lossy(&command));
+        let read = read_by_us(&command);
+        prop_assert!(read.accepted, "{:?}", String::from_utf8_lossy(&command));
         // Only keys that look like keys are kept; those must be the oracle's.
         for pair in parameters.unwrap_or_default() {
             let expected = (pair.0.as_ref().to_vec(), pair.1.0.map(|value| value.as_ref().to_vec()));
@@ -98,7 +111,7 @@ proptest! {
                 key.first().is_some_and(u8::is_ascii_alphabetic)
                     && key.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
             };
-            prop_assert_eq!(read.contains(&expected), looks_like_a_key(&expected.0), "{:?}", expected);
+            prop_assert_eq!(read.pairs.contains(&expected), looks_like_a_key(&expected.0), "{:?}", expected);
         }
     }
 }

@@ -350,8 +350,10 @@ fn braces_that_announce_nothing_pass() {
     ] {
         check(format!("{line}\r\n").as_bytes(), &["SEARCH"], "a OK said {5}\r\n");
     }
-    let padded = format!("a SEARCH TEXT {{{}x\r\n", "5".repeat(60));
-    check(padded.as_bytes(), &["SEARCH"], "a OK said {5}\r\n");
+    for line_end in ["\r\n", "\n"] {
+        let padded = format!("a SEARCH TEXT {{{}x{line_end}", "5".repeat(60));
+        check(padded.as_bytes(), &["SEARCH"], "a OK said {5}\r\n");
+    }
 }
 
 #[test]

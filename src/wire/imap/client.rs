@@ -564,3 +564,125 @@ fn quoted(text: &[u8]) -> String {
 /// Longest ID command that we send, octets. Some upstreams read short lines only before sign-in; 4 KiB hold every ID that a
 /// real program sends.
 const MAX_ID_COMMAND: usize = 4 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Secret;
+    use crate::wire::{Introduction, Limits};
+
+    fn client(pairs: Vec<(Vec<u8>, Option<Vec<u8>>)>) -> Client {
+        Client::new(ClientFacts {
+            tls: UpstreamTls::Implicit,
+            login: Secret::copy(b"joe"),
+            password: Secret::copy(b"secret"),
+            introduction: Introduction { pairs },
+            client: "[::ffff:192.0.2.7]:50143".parse().unwrap(),
+            limits: Limits::default(),
+        })
+    }
+
+    /// Feeds everything; gives what was said and the last step.
+    fn feed(client: &mut Client, bytes: &[u8]) -> (String, Report) {
+        let mut said = String::new();
+        let mut left = bytes;
+        loop {
+            let taken = client.input(left);
+            left = &left[taken..];
+            let step = loop {
+                let mut out = OutBuf::new();
+                let step = client.step(Instant::now(), &mut out);
+                said.push_str(std::str::from_utf8(out.as_slice()).unwrap());
+                if !matches!(step, Step::Flush) {
+                    break step;
+                }
+            };
+            if taken == 0 || left.is_empty() || !matches!(step, Step::Wait { .. }) {
+                return (said, step);
+            }
+        }
+    }
+
+    #[test]
+    fn refusals_mean_what_rfc_5530_says() {
+        for (answer, expected) in [
+            ("NO [AUTHENTICATIONFAILED] no", "Rejected(Password)"),
+            ("NO no", "Rejected(Password)"),
+            (
+                "NO [ALERT] Application-specific password required",
+                "Rejected(Password)",
+            ),
+            ("NO [authorizationfailed] no", "Rejected(Disabled)"),
+            ("NO [CONTACTADMIN] no", "Rejected(Disabled)"),
+            ("NO [EXPIRED] no", "Rejected(Expired)"),
+            ("NO [UNAVAILABLE] no", "Unavailable(Unavailable)"),
+            ("NO [SERVERBUG] no", "Unavailable(Unavailable)"),
+            ("NO [LIMIT] no", "Unavailable(Limit)"),
+            ("NO [INUSE] no", "Unavailable(InUse)"),
+            ("NO [PRIVACYREQUIRED] no", "Unavailable(Misconfigured)"),
+            ("BAD no", "Unavailable(Misconfigured)"),
+            ("PREAUTH no", "Unavailable(Misconfigured)"),
+            ("nonsense", "Unavailable(Misconfigured)"),
+        ] {
+            let mut client = client(Vec::new());
+            let _ = feed(&mut client, b"* OK [CAPABILITY IMAP4rev1] hi\r\n");
+            let (_, step) = feed(&mut client, format!("gp1 {answer}\r\n").as_bytes());
+            let Step::Event(event) = step else {
+                panic!("{answer}: {step:?}")
+            };
+            assert_eq!(format!("{event:?}"), expected, "{answer}");
+            assert!(matches!(
+                client.step(Instant::now(), &mut OutBuf::new()),
+                Step::Wait { until: None }
+            ));
+        }
+    }
+
+    #[test]
+    fn an_upstream_that_talks_without_end_is_given_up() {
+        for (line, times) in [
+            ("* OK blah blah blah\r\n", 5_000),
+            ("* ", 50_000),
+            ("* X {8193}\r\n", 1),
+            ("* X {5+}\r\n", 1),
+        ] {
+            let mut client = client(Vec::new());
+            let _ = feed(&mut client, b"* OK [CAPABILITY IMAP4rev1] hi\r\n");
+            let (_, step) = feed(&mut client, line.repeat(times).as_bytes());
+            assert!(
+                matches!(step, Step::Event(ClientEvent::Unavailable(Outage::Misconfigured))),
+                "{line:?} {step:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_introduction_is_cleaned_and_short() {
+        let long = (b"address".to_vec(), Some(vec![b'v'; 1024]));
+        let odd = (b"name".to_vec(), Some(b"a\"b\\c\r\n\xe4".to_vec()));
+        let pairs = [vec![odd], vec![long; 29]].concat();
+        let (said, _) = feed(&mut client(pairs), b"* OK [CAPABILITY IMAP4rev1 ID] hi\r\n");
+        assert!(said.starts_with(
+            "gp1 ID (\"x-originating-ip\" \"192.0.2.7\" \"x-originating-port\" \"50143\" \"name\" \"a?b?c???\" \"address\""
+        ));
+        assert!(
+            said.len() < MAX_ID_COMMAND + 16 && said.ends_with("\")\r\n") && said.lines().count() == 1,
+            "{}",
+            said.len()
+        );
+    }
+
+    #[test]
+    fn only_plain_text_stands_between_quotes() {
+        for (text, expected) in [
+            ("open sesame@123456", true),
+            ("%*(){}[]", true),
+            ("a\"b", false),
+            ("a\\b", false),
+            ("\u{e4}", false),
+            ("a\r\nb", false),
+        ] {
+            assert_eq!(is_plain(text.as_bytes()), expected, "{text:?}");
+        }
+    }
+}

@@ -180,12 +180,11 @@ impl ImapGuard {
         if command.octets as usize + rest.len() > MAX_COMMAND {
             return Watch::Close(CloseCause::TooLong);
         }
-        match (Tail::of(&command, &rest[seen..]), end) {
+        let tail = Tail::of(&command, &rest[seen..]);
+        command.long_brace = matches!(tail, Tail::Long);
+        match (tail, end) {
             (Tail::Short(at), None | Some(0)) => self.pass(seen + at, command),
-            (tail, None | Some(0)) => {
-                command.long_brace = matches!(tail, Tail::Long);
-                self.pass(rest.len(), command)
-            }
+            (_, None | Some(0)) => self.pass(rest.len(), command),
             (Tail::Long, Some(_)) => Watch::Close(CloseCause::Desync),
             (Tail::Short(at), Some(line_end)) => match Announcement::parse(&rest[seen + at..]) {
                 Some(_) if seen + at > 0 => self.pass(seen + at, command),
@@ -816,5 +815,87 @@ impl Outstanding {
         if self.0.is_empty() {
             self.0 = Vec::new();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_session_costs_little() {
+        // Aim: 64 octets. A box of its own is needed only while a command is being dropped or commands are outstanding.
+        assert!(size_of::<ImapGuard>() <= 80, "{}", size_of::<ImapGuard>());
+        let mut guard = ImapGuard::new();
+        let watch = guard.inspect(Direction::Up, b"a IDLE\r\n");
+        assert!(matches!(watch, Watch::Pass(8)));
+        assert!(matches!(
+            guard.inspect(Direction::Down, b"+ idling\r\n"),
+            Watch::Pass(10)
+        ));
+        assert_eq!(guard.outstanding.0.capacity(), 0);
+        assert!(guard.safe_to_speak());
+    }
+
+    #[test]
+    fn responses_are_told_apart_as_soon_as_they_can_be() {
+        let text = |tag: &str| Response::Text {
+            tag: Some(hash(tag.as_bytes())),
+        };
+        let rewritten = |tag: &str| Response::Rewritten {
+            tag: Some(hash(tag.as_bytes())),
+        };
+        for (line, expected) in [
+            ("+", Response::Continuation),
+            ("*", Response::Undecided),
+            ("* 1", Response::Undecided),
+            ("* 12 ", Response::Data),
+            ("* CAPABILIT", Response::Undecided),
+            ("* CAPABILITY\r", Response::Rewritten { tag: None }),
+            ("* CAPABILITYX", Response::Data),
+            ("* capability ", Response::Rewritten { tag: None }),
+            ("* OK", Response::Undecided),
+            ("* OK\r", Response::Text { tag: None }),
+            ("* BYE x", Response::Text { tag: None }),
+            ("a OK [", Response::Undecided),
+            ("a OK [R", Response::Undecided),
+            (
+                "a OK [READ",
+                Response::Text {
+                    tag: Some(hash(b"a")),
+                },
+            ),
+            ("a NO [referral", Response::Undecided),
+            ("a NO [referral ", rewritten("a")),
+            ("a BAD x", text("a")),
+            ("a CAPABILITY x", Response::Data),
+            ("a\r\n", Response::Data),
+            (&"t".repeat(129), Response::Data),
+        ] {
+            assert_eq!(Response::parse(line.as_bytes()), expected, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_goodbye_is_spoken_between_lines_only() {
+        let mut guard = ImapGuard::new();
+        assert!(guard.safe_to_speak());
+        for (shown, safe) in [
+            (&b"* 1 FETCH (X {3}"[..], false),
+            (b"{3}\r\n", false),
+            (b"abc", false),
+            (b")\r\n", true),
+            (b"* OK [CAPABI", false),
+            (b"* OK [CAPABILITY A] x\r\n", true),
+        ] {
+            let _ = guard.inspect(Direction::Down, shown);
+            assert_eq!(
+                guard.safe_to_speak(),
+                safe,
+                "{:?}",
+                String::from_utf8_lossy(shown)
+            );
+        }
+        assert!(guard.goodbye(CloseCause::Cut).as_slice().starts_with(b"* BYE "));
     }
 }

@@ -3,7 +3,7 @@
 //! Before sign-in we must understand what Dovecot and Exchange understand, or people are locked out who were not before: so
 //! this grammar is lenient where they are (passwords as atoms with `%`, `*`, `{` or `(`, 8-bit quoted strings, several spaces,
 //! bare LF) and strict where a difference in reading could be used (NUL, tags, where a literal begins). Deliberately
-//! absent: everything that only an authenticated session says; after the hand-over [`guard`] looks at verbs and line
+//! absent: everything that only an authenticated session says; after the hand-over the guard looks at verbs and line
 //! ends only.
 
 mod client;

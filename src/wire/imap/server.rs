@@ -744,3 +744,201 @@ const TLS_RECORD: &[u8] = &[0x16, 0x03];
 fn tls_first() -> String {
     words::refusal(&Refusal::unproven(Reason::PlaintextPassword)).answer()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Limits;
+    use std::time::Duration;
+
+    fn server(tls: ClientTls) -> (Server, Instant) {
+        let now = Instant::now();
+        let deadline = now + Duration::from_secs(60);
+        let facts = ServerFacts {
+            tls,
+            hostname: "mx.example.org".to_owned(),
+            limits: Limits::default(),
+            deadline,
+        };
+        (Server::new(facts), now)
+    }
+
+    /// Steps to rest; gives what was said and the last step.
+    fn rest(server: &mut Server, now: Instant) -> (String, Step<ServerEvent>) {
+        let mut said = String::new();
+        loop {
+            let mut out = OutBuf::new();
+            let step = server.step(now, &mut out);
+            said.push_str(std::str::from_utf8(out.as_slice()).unwrap());
+            if !matches!(step, Step::Flush) {
+                return (said, step);
+            }
+        }
+    }
+
+    /// Offers everything, stepping in between.
+    fn offer(server: &mut Server, now: Instant, bytes: &[u8]) -> String {
+        let (mut said, _) = rest(server, now);
+        let mut left = bytes;
+        while let taken @ 1.. = server.input(left) {
+            left = &left[taken..];
+            said.push_str(&rest(server, now).0);
+        }
+        said
+    }
+
+    #[test]
+    fn no_more_than_the_limit_is_taken_behind_a_sign_in() {
+        let (mut server, now) = server(ClientTls::On);
+        let login = b"a LOGIN joe secret\r\n";
+        let bytes = [&login[..], &[b'x'; 100_000]].concat();
+        let max_pipelined = Limits::default().max_pipelined;
+        assert_eq!(server.input(&bytes), login.len() + max_pipelined);
+        assert!(matches!(
+            rest(&mut server, now).1,
+            Step::Event(ServerEvent::Credentials(_))
+        ));
+        assert_eq!(server.input(&bytes), 0);
+        assert_eq!(Box::new(server).into_leftover().0.len(), max_pipelined);
+    }
+
+    #[test]
+    fn a_line_above_the_limit_is_answered_and_costs_no_memory() {
+        let (mut server, now) = server(ClientTls::On);
+        let line = [
+            b"a LOGIN ".to_vec(),
+            vec![b'x'; 300_000],
+            b" {12+}\r\nb LOGIN x y\n\r\nc NOOP\r\n".to_vec(),
+        ]
+        .concat();
+        let said = offer(&mut server, now, &line);
+        assert!(
+            said.ends_with("ready\r\na BAD [TOOBIG] Line too long\r\nc OK Nothing done\r\n"),
+            "{said}"
+        );
+        assert!(server.inbox.is_empty());
+    }
+
+    #[test]
+    fn who_sends_a_refused_command_without_end_is_cut_off() {
+        let (mut server, now) = server(ClientTls::On);
+        offer(&mut server, now, &vec![b'x'; 1_200_000]);
+        assert!(matches!(
+            rest(&mut server, now).1,
+            Step::Close(CloseCause::TooLong)
+        ));
+    }
+
+    #[test]
+    fn literals_are_limited_one_by_one_and_together() {
+        let (mut server, now) = server(ClientTls::On);
+        let literal = [b"{8192+}\r\n".to_vec(), vec![b'x'; 8192]].concat();
+        let command = [
+            &b"a ID ("[..],
+            &literal,
+            b" ",
+            &literal,
+            b" {1+}\r\ny NIL)\r\nb NOOP\r\n",
+        ]
+        .concat();
+        let said = offer(&mut server, now, &command);
+        assert!(
+            said.ends_with("ready\r\na NO [TOOBIG] Literal too long\r\nb OK Nothing done\r\n"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn a_refusal_keeps_its_time_across_the_deadline() {
+        let (mut server, now) = server(ClientTls::On);
+        offer(&mut server, now, b"a LOGIN joe secret\r\n");
+        server.refuse(
+            Refusal::unproven(Reason::WrongCode),
+            now + Duration::from_secs(63),
+        );
+        let (said, step) = rest(&mut server, now + Duration::from_secs(62));
+        assert!(
+            said.is_empty()
+                && matches!(step, Step::Wait { until: Some(at) } if at == now + Duration::from_secs(63))
+        );
+        let (said, step) = rest(&mut server, now + Duration::from_secs(63));
+        assert!(
+            said.starts_with("a NO [AUTHENTICATIONFAILED] ") && said.contains("\r\n* BYE "),
+            "{said}"
+        );
+        assert!(matches!(step, Step::Close(CloseCause::LoginDeadline)));
+        let (said, step) = rest(&mut server, now + Duration::from_secs(64));
+        assert!(
+            said.is_empty() && matches!(step, Step::Close(CloseCause::LoginDeadline)),
+            "spurious steps are safe"
+        );
+    }
+
+    #[test]
+    fn a_decision_that_comes_too_late_changes_nothing() {
+        let (mut server, now) = server(ClientTls::On);
+        offer(&mut server, now, b"a LOGIN joe secret\r\n");
+        server.shutting_down(CloseCause::Drain);
+        server.admit(Success {
+            line: b"OK in".to_vec(),
+            ..Success::default()
+        });
+        let (said, step) = rest(&mut server, now);
+        assert!(
+            said.starts_with("a NO [UNAVAILABLE] ") && !said.contains("OK in"),
+            "{said}"
+        );
+        assert!(matches!(step, Step::Close(CloseCause::Drain)));
+    }
+
+    #[test]
+    fn every_close_before_the_greeting_is_a_greeting() {
+        let (mut server, now) = server(ClientTls::On);
+        server.shutting_down(CloseCause::Drain);
+        assert!(rest(&mut server, now).0.starts_with("* BYE "));
+    }
+
+    #[test]
+    fn hints_are_short_and_clean() {
+        let pair = |key: &str, value: &str| (key.as_bytes().to_vec(), Some(value.as_bytes().to_vec()));
+        for (pairs, expected) in [
+            (
+                vec![pair("NAME", "K-9"), pair("version", "6.8")],
+                Some("K-9 6.8".to_owned()),
+            ),
+            (
+                vec![pair("name", "evil\r\n\x1b[1mname")],
+                Some("evil[1mname".to_owned()),
+            ),
+            (vec![pair("name", &"n".repeat(100))], Some("n".repeat(80))),
+            (vec![pair("version", "1")], None),
+            (vec![pair("name", " ")], None),
+            (vec![(b"name".to_vec(), None)], None),
+        ] {
+            assert_eq!(client_hint(&pairs), expected);
+        }
+    }
+
+    #[test]
+    fn keys_by_which_an_upstream_is_told_addresses_are_not_introduced() {
+        for (key, expected) in [
+            ("name", true),
+            ("os-version", true),
+            ("x", true),
+            ("x-originating-ip", false),
+            ("X-Connected-Port", false),
+            (" x-originating-ip", false),
+            ("\tx-proxy-ttl", false),
+            ("", false),
+            ("-x", false),
+            (&"k".repeat(31), false),
+        ] {
+            assert_eq!(
+                may_introduce(&(key.as_bytes().to_vec(), None)),
+                expected,
+                "{key:?}"
+            );
+        }
+        assert!(!may_introduce(&(b"name".to_vec(), Some(vec![b'v'; 1025]))));
+    }
+}
