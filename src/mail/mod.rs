@@ -1,3 +1,4 @@
 //! Drives wire machines over sockets.
 
+pub mod relay;
 pub mod upstream;
