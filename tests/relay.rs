@@ -264,14 +264,22 @@ async fn rest(stream: &mut Stream) -> Vec<u8> {
     }
 }
 
+/// Both peers close, and the session ends.
 async fn ended(session: Session) -> Ended {
-    tokio::time::timeout(Duration::from_secs(20), session.task)
+    let Session {
+        client,
+        upstream,
+        task,
+        ..
+    } = session;
+    drop((client, upstream));
+    tokio::time::timeout(Duration::from_secs(20), task)
         .await
         .expect("the session goes on")
         .unwrap()
 }
 
-/// Writes in pieces of all sizes until the peer takes nothing for a while; answers how much it took.
+/// Writes the piece again and again until the peer takes nothing for a while; answers how much it took.
 async fn write_until_stalled(stream: &mut Stream, piece: &[u8], most: usize) -> usize {
     let mut taken = 0;
     while taken < most {

@@ -214,10 +214,11 @@ impl<'a> Splice<'a> {
 
     fn poll(&mut self, cx: &mut Context<'_>, mut timer: Pin<&mut Sleep>) -> Poll<Ended> {
         // A busy session never waits for the timer.
-        if !matches!(self.stage, Stage::Open { .. }) && self.wake_at() <= Instant::now() {
-            if let Some(cause) = self.time_is_over() {
-                return Poll::Ready(self.ended(cause));
-            }
+        if !matches!(self.stage, Stage::Open { .. })
+            && self.wake_at() <= Instant::now()
+            && let Some(cause) = self.time_is_over()
+        {
+            return Poll::Ready(self.ended(cause));
         }
         for _ in 0..STEPS_A_TURN {
             let progress = match self.stage {
