@@ -545,3 +545,595 @@ const RECORD_OVERHEAD: usize = 22;
 
 /// The longest record that TLS 1.2 allows, with its header (RFC 5246 §6.2.3).
 const MAX_RECORD: usize = 5 + MAX_FRAGMENT + 2048;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::crypto::CryptoProvider;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+    use rustls::{
+        AlertDescription, ClientConfig, ClientConnection, ConnectionTrafficSecrets, HandshakeKind,
+        RootCertStore, ServerConfig, ServerConnection, SupportedProtocolVersion, version,
+    };
+    use std::collections::VecDeque;
+    use std::io::{Read, Write};
+    use std::sync::Arc;
+
+    const VERSIONS: [&SupportedProtocolVersion; 2] = [&version::TLS13, &version::TLS12];
+
+    /// A socket in memory. `None` as a limit is none.
+    #[derive(Default)]
+    struct Pipe {
+        incoming: VecDeque<u8>,
+        closed: bool,
+        outgoing: Vec<u8>,
+        recv_limit: Option<usize>,
+        /// What the peer's window has left.
+        window: Option<usize>,
+    }
+
+    impl Socket for Pipe {
+        fn recv(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            assert!(!buffer.is_empty(), "a read into nothing would look like the end");
+            if self.incoming.is_empty() {
+                return if self.closed {
+                    Ok(0)
+                } else {
+                    Err(io::ErrorKind::WouldBlock.into())
+                };
+            }
+            let limit = self.recv_limit.unwrap_or(usize::MAX).min(buffer.len());
+            let count = limit.min(self.incoming.len());
+            for (to, from) in buffer.iter_mut().zip(self.incoming.drain(..count)) {
+                *to = from;
+            }
+            Ok(count)
+        }
+
+        fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let count = self.window.unwrap_or(usize::MAX).min(bytes.len());
+            if count == 0 && !bytes.is_empty() {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            self.window = self.window.map(|window| window - count);
+            self.outgoing.extend_from_slice(&bytes[..count]);
+            Ok(count)
+        }
+    }
+
+    /// rustls' own, buffered connections are the other end.
+    trait Oracle {
+        fn receive(&mut self, wire: &mut Vec<u8>) -> Result<(), Error>;
+        fn plaintext(&mut self) -> Vec<u8>;
+        fn say(&mut self, bytes: &[u8]);
+        fn wire(&mut self) -> Vec<u8>;
+    }
+
+    macro_rules! oracle {
+        ($kind:ty) => {
+            impl Oracle for $kind {
+                fn receive(&mut self, wire: &mut Vec<u8>) -> Result<(), Error> {
+                    let mut rest = wire.as_slice();
+                    while !rest.is_empty() {
+                        // It takes no more ciphertext while its plaintext is not read, so tests read in time.
+                        self.read_tls(&mut rest).unwrap();
+                        self.process_new_packets()?;
+                    }
+                    wire.clear();
+                    Ok(())
+                }
+
+                fn plaintext(&mut self) -> Vec<u8> {
+                    let mut all = Vec::new();
+                    let _ = self.reader().read_to_end(&mut all);
+                    all
+                }
+
+                fn say(&mut self, bytes: &[u8]) {
+                    self.set_buffer_limit(None);
+                    self.writer().write_all(bytes).unwrap();
+                }
+
+                fn wire(&mut self) -> Vec<u8> {
+                    let mut wire = Vec::new();
+                    while self.wants_write() {
+                        self.write_tls(&mut wire).unwrap();
+                    }
+                    wire
+                }
+            }
+        };
+    }
+    oracle!(ClientConnection);
+    oracle!(ServerConnection);
+
+    struct Authority {
+        certificate: CertificateDer<'static>,
+        key: Vec<u8>,
+    }
+
+    fn authority() -> Authority {
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+        let params = rcgen::CertificateParams::new(vec!["localhost".into()]).unwrap();
+        Authority {
+            certificate: params.self_signed(&key).unwrap().der().clone(),
+            key: key.serialize_der(),
+        }
+    }
+
+    fn server_config(authority: &Authority, version: &'static SupportedProtocolVersion) -> ServerConfig {
+        let key = PrivateKeyDer::try_from(authority.key.clone()).unwrap();
+        let mut config = ServerConfig::builder_with_provider(super::super::provider())
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![authority.certificate.clone()], key)
+            .unwrap();
+        config.ticketer = rustls::crypto::ring::Ticketer::new().unwrap();
+        config
+    }
+
+    fn client_config(authority: &Authority, provider: Arc<CryptoProvider>) -> ClientConfig {
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.certificate.clone()).unwrap();
+        ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&VERSIONS)
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth()
+    }
+
+    fn name() -> ServerName<'static> {
+        ServerName::try_from("localhost").unwrap()
+    }
+
+    /// A driver as the server, shaken hands with rustls' client.
+    fn server_pair(
+        version: &'static SupportedProtocolVersion,
+    ) -> (Driver<UnbufferedServerConnection>, Pipe, ClientConnection) {
+        let authority = authority();
+        let server = UnbufferedServerConnection::new(Arc::new(server_config(&authority, version))).unwrap();
+        let config = client_config(&authority, super::super::provider());
+        let client = ClientConnection::new(Arc::new(config), name()).unwrap();
+        let (driver, pipe, client) = shake(Driver::new(server), Pipe::default(), client).unwrap();
+        (driver, pipe, client)
+    }
+
+    /// A driver as the client, shaken hands with rustls' server.
+    fn client_pair(
+        version: &'static SupportedProtocolVersion,
+    ) -> (Driver<UnbufferedClientConnection>, Pipe, ServerConnection) {
+        let authority = authority();
+        let server = ServerConnection::new(Arc::new(server_config(&authority, version))).unwrap();
+        let config = client_config(&authority, super::super::provider());
+        let client = UnbufferedClientConnection::new(Arc::new(config), name()).unwrap();
+        shake(Driver::new(client), Pipe::default(), server).unwrap()
+    }
+
+    /// Carries bytes to and fro until both are done.
+    fn shake<S: Session, O: Oracle>(
+        mut driver: Driver<S>,
+        mut pipe: Pipe,
+        mut peer: O,
+    ) -> io::Result<(Driver<S>, Pipe, O)> {
+        for _ in 0..10_000 {
+            pipe.incoming.extend(peer.wire());
+            let done = match driver.handshake(&mut pipe) {
+                Ok(()) => true,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+                Err(error) => return Err(error),
+            };
+            peer.receive(&mut pipe.outgoing).map_err(io::Error::other)?;
+            pipe.incoming.extend(peer.wire());
+            if done {
+                return Ok((driver, pipe, peer));
+            }
+        }
+        panic!("the handshake does not end");
+    }
+
+    fn read_all<S: Session>(driver: &mut Driver<S>, pipe: &mut Pipe, out: usize) -> io::Result<Vec<u8>> {
+        let mut all = Vec::new();
+        let mut buffer = vec![0; out];
+        loop {
+            match driver.read(pipe, &mut buffer) {
+                Ok(0) => return Ok(all),
+                Ok(count) => all.extend_from_slice(&buffer[..count]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(all),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn assert_holds_nothing<S: Session>(driver: &Driver<S>) {
+        assert_eq!(
+            (
+                driver.kept.capacity(),
+                driver.plain.capacity(),
+                driver.unsent.capacity()
+            ),
+            (0, 0, 0)
+        );
+    }
+
+    fn pattern(length: usize) -> Vec<u8> {
+        (0..length).map(|at| (at * 7 + at / 251) as u8).collect()
+    }
+
+    #[test]
+    fn shakes_hands_byte_by_byte_on_both_sides() {
+        for version in VERSIONS {
+            let authority = authority();
+            let limited = || Pipe {
+                recv_limit: Some(1),
+                ..Pipe::default()
+            };
+            let server = Arc::new(server_config(&authority, version));
+            let client = Arc::new(client_config(&authority, super::super::provider()));
+            let driver = Driver::new(UnbufferedServerConnection::new(server.clone()).unwrap());
+            let peer = ClientConnection::new(client.clone(), name()).unwrap();
+            shake(driver, limited(), peer).unwrap();
+            let driver = Driver::new(UnbufferedClientConnection::new(client, name()).unwrap());
+            let peer = ServerConnection::new(server).unwrap();
+            let (mut driver, mut pipe, _) = shake(driver, limited(), peer).unwrap();
+            assert_eq!(
+                read_all(&mut driver, &mut pipe, 64).unwrap(),
+                b"",
+                "tickets are no plaintext"
+            );
+            assert_holds_nothing(&driver);
+        }
+    }
+
+    #[test]
+    fn records_split_at_each_byte_come_out_whole_and_leave_nothing_behind() {
+        for version in VERSIONS {
+            let (mut driver, mut pipe, mut peer) = server_pair(version);
+            peer.say(b"a1 NOOP\r\n");
+            let mut wire = peer.wire();
+            let first = wire.len();
+            peer.say(b"a2 LOGOUT\r\n");
+            wire.extend(peer.wire());
+            // Each record can be decrypted only once, so every split gets bytes of its own from a fresh pair of records.
+            for split in 0..wire.len() {
+                let mut out = Vec::new();
+                pipe.incoming.extend(&wire[..split]);
+                out.extend(read_all(&mut driver, &mut pipe, 100).unwrap());
+                assert!(
+                    split < first || out == b"a1 NOOP\r\n",
+                    "a whole record does not wait for the next ({split})"
+                );
+                assert!(driver.kept.len() < wire.len() && driver.plain.is_empty());
+                pipe.incoming.extend(&wire[split..]);
+                out.extend(read_all(&mut driver, &mut pipe, 100).unwrap());
+                assert_eq!(out, b"a1 NOOP\r\na2 LOGOUT\r\n", "split at {split}");
+                assert_holds_nothing(&driver);
+                peer.say(b"a1 NOOP\r\n");
+                wire = peer.wire();
+                peer.say(b"a2 LOGOUT\r\n");
+                wire.extend(peer.wire());
+            }
+        }
+    }
+
+    #[test]
+    fn small_buffers_lose_nothing_and_say_that_more_is_here() {
+        let (mut driver, mut pipe, mut peer) = server_pair(&version::TLS13);
+        let sent = pattern(40_000);
+        peer.say(&sent);
+        pipe.incoming.extend(peer.wire());
+        let mut small = [0; 7];
+        assert_eq!(driver.read(&mut pipe, &mut small).unwrap(), 7);
+        assert!(driver.has_plaintext(), "waiting for the socket would strand it");
+        let rest = read_all(&mut driver, &mut pipe, 7).unwrap();
+        assert_eq!([&small[..], &rest].concat(), sent);
+        assert!(!driver.has_plaintext());
+        assert_holds_nothing(&driver);
+    }
+
+    #[test]
+    fn large_reads_come_in_whole_bursts() {
+        for version in VERSIONS {
+            let (mut driver, mut pipe, mut peer) = server_pair(version);
+            let sent = pattern(1 << 20);
+            peer.say(&sent);
+            pipe.incoming.extend(peer.wire());
+            let mut out = vec![0; pool::BURST];
+            let mut got = Vec::new();
+            while let Ok(count) = driver.read(&mut pipe, &mut out) {
+                got.extend_from_slice(&out[..count]);
+                assert!(
+                    driver.plain.is_empty(),
+                    "plaintext always fits a whole burst's buffer"
+                );
+            }
+            assert!(got == sent);
+            assert_holds_nothing(&driver);
+        }
+    }
+
+    #[test]
+    fn large_writes_come_out_in_order_through_a_narrow_window() {
+        for version in VERSIONS {
+            let (mut driver, mut pipe, mut peer) = server_pair(version);
+            let data = pattern(300_000);
+            let (mut rest, mut got) = (&data[..], Vec::new());
+            while got.len() < data.len() {
+                pipe.window = Some(5_001);
+                match driver.write(&mut pipe, rest) {
+                    Ok(taken) => rest = &rest[taken..],
+                    Err(error) => {
+                        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+                        assert!(driver.wants_write() || rest.is_empty());
+                    }
+                }
+                assert!(
+                    driver.unsent.len() <= pool::SIZE,
+                    "what a stalled peer costs is bounded"
+                );
+                peer.receive(&mut pipe.outgoing).unwrap();
+                got.extend(peer.plaintext());
+                if rest.is_empty() && driver.flush(&mut pipe).is_ok() {
+                    peer.receive(&mut pipe.outgoing).unwrap();
+                    got.extend(peer.plaintext());
+                    break;
+                }
+            }
+            assert!(got == data);
+            assert_holds_nothing(&driver);
+        }
+    }
+
+    #[test]
+    fn a_key_update_is_followed_and_answered() {
+        let (mut driver, mut pipe, mut peer) = server_pair(&version::TLS13);
+        for round in 0..5 {
+            peer.refresh_traffic_keys().unwrap();
+            peer.say(b"under new keys");
+            let wire = peer.wire();
+            // The last byte comes later; a write in between must not disturb what is kept.
+            pipe.incoming.extend(&wire[..wire.len() - 1]);
+            assert_eq!(read_all(&mut driver, &mut pipe, 100).unwrap(), b"");
+            assert_eq!(driver.write(&mut pipe, b"meanwhile").unwrap(), 9);
+            pipe.incoming.extend(&wire[wire.len() - 1..]);
+            assert_eq!(
+                read_all(&mut driver, &mut pipe, 100).unwrap(),
+                b"under new keys",
+                "round {round}"
+            );
+            assert_eq!(driver.write(&mut pipe, b"answered").unwrap(), 8);
+            peer.receive(&mut pipe.outgoing).unwrap();
+            assert_eq!(peer.plaintext(), b"meanwhileanswered");
+            assert_holds_nothing(&driver);
+        }
+    }
+
+    #[test]
+    fn writing_between_the_bytes_of_tickets_disturbs_neither() {
+        for version in VERSIONS {
+            let (mut driver, mut pipe, mut peer) = client_pair(version);
+            let mut wire: Vec<u8> = pipe.incoming.drain(..).collect();
+            peer.say(b"* OK greeting\r\n");
+            wire.extend(peer.wire());
+            let mut got = Vec::new();
+            for byte in wire {
+                pipe.incoming.push_back(byte);
+                got.extend(read_all(&mut driver, &mut pipe, 100).unwrap());
+                assert_eq!(driver.write(&mut pipe, b"x").unwrap(), 1);
+                peer.receive(&mut pipe.outgoing).unwrap();
+                assert_eq!(peer.plaintext(), b"x");
+            }
+            assert_eq!(got, b"* OK greeting\r\n");
+            assert_holds_nothing(&driver);
+        }
+    }
+
+    #[test]
+    fn a_second_connection_resumes() {
+        for version in VERSIONS {
+            let authority = authority();
+            let server = Arc::new(server_config(&authority, version));
+            let client = Arc::new(client_config(&authority, super::super::provider()));
+            let mut kinds = Vec::new();
+            for _ in 0..2 {
+                let driver = Driver::new(UnbufferedClientConnection::new(client.clone(), name()).unwrap());
+                let peer = ServerConnection::new(server.clone()).unwrap();
+                let (mut driver, mut pipe, _) = shake(driver, Pipe::default(), peer).unwrap();
+                read_all(&mut driver, &mut pipe, 100).unwrap();
+                kinds.push(driver.state().handshake_kind().unwrap());
+            }
+            assert_eq!(kinds, [HandshakeKind::Full, HandshakeKind::Resumed]);
+        }
+    }
+
+    #[test]
+    fn close_notify_is_told_from_a_bare_end_and_writing_goes_on() {
+        for version in VERSIONS {
+            let (mut driver, mut pipe, mut peer) = server_pair(version);
+            peer.say(b"last words");
+            peer.send_close_notify();
+            pipe.incoming.extend(peer.wire());
+            assert_eq!(read_all(&mut driver, &mut pipe, 100).unwrap(), b"last words");
+            assert_eq!(driver.end(), Some(End::Complete));
+            assert_eq!(driver.write(&mut pipe, b"answer").unwrap(), 6);
+            driver.close_notify().unwrap();
+            driver.flush(&mut pipe).unwrap();
+            let wire = std::mem::take(&mut pipe.outgoing);
+            peer.read_tls(&mut wire.as_slice()).unwrap();
+            assert!(peer.process_new_packets().unwrap().peer_has_closed());
+            assert_eq!(peer.plaintext(), b"answer");
+            assert!(
+                driver.write(&mut pipe, b"more").is_err(),
+                "nothing follows our own close_notify"
+            );
+
+            let (mut driver, mut pipe, mut peer) = server_pair(version);
+            peer.say(b"cut in the mid");
+            pipe.incoming.extend(peer.wire());
+            pipe.closed = true;
+            assert_eq!(read_all(&mut driver, &mut pipe, 100).unwrap(), b"cut in the mid");
+            assert_eq!(driver.end(), Some(End::Truncated));
+        }
+    }
+
+    #[test]
+    fn close_notify_goes_behind_what_the_socket_has_not_taken() {
+        let (mut driver, mut pipe, mut peer) = server_pair(&version::TLS13);
+        pipe.window = Some(10);
+        assert_eq!(driver.write(&mut pipe, &pattern(1000)).unwrap(), 1000);
+        driver.close_notify().unwrap();
+        assert_eq!(
+            driver.flush(&mut pipe).unwrap_err().kind(),
+            io::ErrorKind::WouldBlock
+        );
+        pipe.window = None;
+        driver.flush(&mut pipe).unwrap();
+        let wire = std::mem::take(&mut pipe.outgoing);
+        peer.read_tls(&mut wire.as_slice()).unwrap();
+        assert!(peer.process_new_packets().unwrap().peer_has_closed());
+        assert_eq!(peer.plaintext(), pattern(1000));
+    }
+
+    #[test]
+    fn nonsense_is_answered_with_an_alert_and_ends_the_connection() {
+        let (mut driver, mut pipe, mut peer) = server_pair(&version::TLS13);
+        peer.say(b"good");
+        pipe.incoming.extend(peer.wire());
+        pipe.incoming
+            .extend(b"\x17\x03\x03\x00\x20this is not what anybody sealed!");
+        let mut out = [0; 100];
+        assert_eq!(
+            driver.read(&mut pipe, &mut out).unwrap(),
+            4,
+            "what came before the nonsense counts"
+        );
+        let error = driver.read(&mut pipe, &mut out).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
+        assert!(driver.write(&mut pipe, b"x").is_err());
+        let refused = peer.receive(&mut pipe.outgoing).unwrap_err();
+        assert_eq!(refused, Error::AlertReceived(AlertDescription::BadRecordMac));
+    }
+
+    #[test]
+    fn plain_text_instead_of_a_handshake_is_refused_at_once() {
+        let config = server_config(&authority(), &version::TLS13);
+        let mut driver = Driver::new(UnbufferedServerConnection::new(Arc::new(config)).unwrap());
+        let mut pipe = Pipe::default();
+        pipe.incoming.extend(b"a1 LOGIN alice secret\r\n");
+        let error = driver.handshake(&mut pipe).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn an_endless_handshake_message_is_refused() {
+        let config = server_config(&authority(), &version::TLS13);
+        let mut driver = Driver::new(UnbufferedServerConnection::new(Arc::new(config)).unwrap());
+        let mut pipe = Pipe::default();
+        let record = [&[0x16, 3, 1, 0x40, 0][..], &[0; 0x4000]].concat();
+        let mut first = record.clone();
+        first[5..9].copy_from_slice(&[1, 0xff, 0xff, 0xff]);
+        pipe.incoming.extend(first);
+        for _ in 0..20 {
+            pipe.incoming.extend(&record);
+        }
+        assert_eq!(
+            driver.handshake(&mut pipe).unwrap_err().kind(),
+            io::ErrorKind::InvalidData
+        );
+        assert!(driver.kept.len() <= pool::SIZE);
+    }
+
+    /// Renegotiation cannot be asked for through rustls, so the records are sealed by hand (RFC 7905 §2).
+    #[test]
+    fn renegotiation_is_refused() {
+        let authority = authority();
+        let provider = CryptoProvider {
+            cipher_suites: vec![
+                rustls::crypto::ring::cipher_suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+            ],
+            ..rustls::crypto::ring::default_provider()
+        };
+        let mut config = server_config(&authority, &version::TLS12);
+        config.enable_secret_extraction = true;
+        let client = client_config(&authority, Arc::new(provider));
+        let driver = Driver::new(UnbufferedClientConnection::new(Arc::new(client), name()).unwrap());
+        let peer = ServerConnection::new(Arc::new(config)).unwrap();
+        let (mut driver, mut pipe, peer) = shake(driver, Pipe::default(), peer).unwrap();
+        read_all(&mut driver, &mut pipe, 100).unwrap();
+        let secrets = peer.dangerous_extract_secrets().unwrap();
+        let mut seal = Sealer::new(secrets.tx);
+        const HELLO_REQUEST: &[u8] = &[0, 0, 0, 0];
+
+        pipe.incoming.extend(seal.record(0x16, HELLO_REQUEST));
+        pipe.incoming.extend(seal.record(0x17, b"goes on"));
+        assert_eq!(read_all(&mut driver, &mut pipe, 100).unwrap(), b"goes on");
+        assert_eq!(
+            Sealer::new(secrets.rx).open(&pipe.outgoing),
+            (0x15, vec![1, 100]),
+            "a no_renegotiation warning"
+        );
+        assert_holds_nothing(&driver);
+
+        for _ in 0..3 {
+            pipe.incoming.extend(seal.record(0x16, HELLO_REQUEST));
+        }
+        assert!(
+            read_all(&mut driver, &mut pipe, 100).is_err(),
+            "nobody may ask for ever"
+        );
+    }
+
+    struct Sealer {
+        key: ring::aead::LessSafeKey,
+        iv: [u8; 12],
+        sequence: u64,
+    }
+
+    impl Sealer {
+        fn new((sequence, secrets): (u64, ConnectionTrafficSecrets)) -> Sealer {
+            let ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } = secrets else {
+                panic!("another cipher was agreed on");
+            };
+            let key = ring::aead::UnboundKey::new(&ring::aead::CHACHA20_POLY1305, key.as_ref()).unwrap();
+            Sealer {
+                key: ring::aead::LessSafeKey::new(key),
+                iv: iv.as_ref().try_into().unwrap(),
+                sequence,
+            }
+        }
+
+        fn next(&mut self, kind: u8, length: usize) -> (ring::aead::Nonce, ring::aead::Aad<Vec<u8>>) {
+            let mut nonce = self.iv;
+            for (byte, count) in nonce[4..].iter_mut().zip(self.sequence.to_be_bytes()) {
+                *byte ^= count;
+            }
+            let mut aad = self.sequence.to_be_bytes().to_vec();
+            aad.extend([kind, 3, 3, (length >> 8) as u8, length as u8]);
+            self.sequence += 1;
+            (
+                ring::aead::Nonce::assume_unique_for_key(nonce),
+                ring::aead::Aad::from(aad),
+            )
+        }
+
+        fn record(&mut self, kind: u8, content: &[u8]) -> Vec<u8> {
+            let (nonce, aad) = self.next(kind, content.len());
+            let mut sealed = content.to_vec();
+            self.key
+                .seal_in_place_append_tag(nonce, aad, &mut sealed)
+                .unwrap();
+            let mut record = vec![kind, 3, 3, (sealed.len() >> 8) as u8, sealed.len() as u8];
+            record.extend(sealed);
+            record
+        }
+
+        fn open(&mut self, record: &[u8]) -> (u8, Vec<u8>) {
+            let (nonce, aad) = self.next(record[0], record.len() - 5 - 16);
+            let mut content = record[5..].to_vec();
+            (
+                record[0],
+                self.key.open_in_place(nonce, aad, &mut content).unwrap().to_vec(),
+            )
+        }
+    }
+}

@@ -104,7 +104,7 @@ impl ServerTls {
 
     /// SHA-256 of the leaf certificate, as mail programs show it.
     pub fn fingerprint(&self) -> [u8; 32] {
-        self.leaf(|leaf| der::sha256(leaf))
+        self.leaf(der::sha256)
     }
 
     /// SHA-256 over the leaf's SubjectPublicKeyInfo; stays the same when the certificate is renewed with its key.
