@@ -2,15 +2,22 @@
 //!
 //! Pure data: no engine, no sealing, no clock. Every value is written with a schema version in front (see
 //! [`Value::encode`]), so that a later version can read what an earlier one wrote.
+//!
+//! What must never change without a new schema version: the order of fields, and the order of the variants of the enums
+//! declared here (postcard writes their position; new ones go to the end). [`Reason`] and [`Protocol`] are written by
+//! name, so their order is free, but a name once stored stays readable. The files in `tests/fixtures/records` hold
+//! version 1 of everything, and must decode for ever.
 
 use crate::reason::{Protocol, Reason};
 use crate::secret::Secret;
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 use std::time::Duration;
+use zeroize::Zeroizing;
 
 /// Seconds since 1970-01-01 00:00:00 UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
@@ -201,6 +208,7 @@ pub struct Device {
     /// What the program said about itself, at its first sign-in that said anything.
     pub client_hint: Option<String>,
     /// Protocol of the first sign-in.
+    #[serde(with = "by_name")]
     pub first_protocol: Protocol,
     /// The first sign-in.
     pub created: UnixTime,
@@ -251,6 +259,7 @@ pub struct DeviceUse {
     /// From where.
     pub last_network: IpNet,
     /// With which protocols so far.
+    #[serde(with = "by_name")]
     pub protocols: Vec<Protocol>,
     /// Networks of good sign-ins, newest last, at most 16.
     pub networks: Vec<IpNet>,
@@ -303,6 +312,7 @@ pub struct Budget {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Block {
     /// Why it was blocked.
+    #[serde(with = "by_name")]
     pub reason: Reason,
     /// Until when.
     pub until: UnixTime,
@@ -323,6 +333,7 @@ pub struct SignInEntry {
     /// When.
     pub at: UnixTime,
     /// By which protocol.
+    #[serde(with = "by_name")]
     pub protocol: Protocol,
     /// From where.
     pub address: IpAddr,
@@ -333,8 +344,10 @@ pub struct SignInEntry {
     /// Which device.
     pub device: Option<DeviceId>,
     /// Why let in or not.
+    #[serde(with = "by_name")]
     pub reason: Reason,
     /// In learning mode: what enforcing would have said.
+    #[serde(with = "by_name")]
     pub enforcing_would: Option<Reason>,
     /// What the program said about itself.
     pub client_hint: Option<String>,
@@ -378,6 +391,337 @@ pub enum Key {
     SignIn(u64, u32),
 }
 
+/// What kind of record a key names: the first byte of its encoding, which also sorts the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+#[allow(missing_docs, reason = "each variant is the Key variant of the same name")]
+pub enum Kind {
+    Meta = 1,
+    Login = 2,
+    Person = 3,
+    Factors = 4,
+    Devices = 5,
+    DeviceUse = 6,
+    Claim = 7,
+    Budget = 8,
+    GoodNetworks = 9,
+    Block = 10,
+    SignIn = 11,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Kind; 11] = [
+        Kind::Meta,
+        Kind::Login,
+        Kind::Person,
+        Kind::Factors,
+        Kind::Devices,
+        Kind::DeviceUse,
+        Kind::Claim,
+        Kind::Budget,
+        Kind::GoodNetworks,
+        Kind::Block,
+        Kind::SignIn,
+    ];
+
+    /// Its name in messages and in the label of its sealing key: never changes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Meta => "meta",
+            Kind::Login => "login",
+            Kind::Person => "person",
+            Kind::Factors => "factors",
+            Kind::Devices => "devices",
+            Kind::DeviceUse => "device-use",
+            Kind::Claim => "claim",
+            Kind::Budget => "budget",
+            Kind::GoodNetworks => "good-networks",
+            Kind::Block => "block",
+            Kind::SignIn => "sign-in",
+        }
+    }
+
+    fn of_byte(byte: u8) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|kind| *kind as u8 == byte)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Why stored bytes are not a key or a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DecodeError {
+    /// The bytes are no key that this version knows.
+    Key,
+    /// The record was written by a later version.
+    LaterVersion {
+        /// What kind of record it is.
+        kind: Kind,
+        /// Its schema version.
+        found: u8,
+    },
+    /// The record's bytes do not have the form of their schema version.
+    Malformed(Kind),
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DecodeError::Key => f.write_str(
+                "the store holds a kind of record that this version does not know; run the version that wrote it, or restore a backup",
+            ),
+            DecodeError::LaterVersion { kind, found } => write!(
+                f,
+                "a {kind} record has schema version {found}, this version reads up to {SCHEMA}; run the version that \
+                 wrote it, or restore a backup made before the upgrade"
+            ),
+            DecodeError::Malformed(kind) => {
+                write!(f, "a {kind} record is malformed; restore a backup, or remove the record")
+            }
+        }
+    }
+}
+
+impl std::error::Error for DecodeError {}
+
+impl Key {
+    /// What kind of record it names.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Key::Meta => Kind::Meta,
+            Key::Login(_) => Kind::Login,
+            Key::Person(_) => Kind::Person,
+            Key::Factors(_) => Kind::Factors,
+            Key::Devices(_) => Kind::Devices,
+            Key::DeviceUse(..) => Kind::DeviceUse,
+            Key::Claim(..) => Kind::Claim,
+            Key::Budget(_) => Kind::Budget,
+            Key::GoodNetworks(_) => Kind::GoodNetworks,
+            Key::Block(_) => Kind::Block,
+            Key::SignIn(..) => Kind::SignIn,
+        }
+    }
+
+    /// The key's bytes: the kind, then ids as they are and numbers big-endian, so that bytes sort as keys do.
+    ///
+    /// A login is the last and only field of its key and therefore needs no length in front; without one, logins sort
+    /// by the alphabet.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = vec![self.kind() as u8];
+        match self {
+            Key::Meta => {}
+            Key::Login(login) => out.extend_from_slice(login.as_bytes()),
+            Key::Person(person)
+            | Key::Factors(person)
+            | Key::Devices(person)
+            | Key::Budget(person)
+            | Key::GoodNetworks(person) => out.extend_from_slice(&person.0),
+            Key::DeviceUse(person, device) => {
+                out.extend_from_slice(&person.0);
+                out.extend_from_slice(&device.0);
+            }
+            Key::Claim(person, factor, step) => {
+                out.extend_from_slice(&person.0);
+                out.extend_from_slice(&factor.0);
+                out.extend_from_slice(&step.to_be_bytes());
+            }
+            Key::Block(network) => {
+                match network.addr() {
+                    IpAddr::V4(address) => {
+                        out.push(4);
+                        out.extend_from_slice(&address.octets());
+                    }
+                    IpAddr::V6(address) => {
+                        out.push(6);
+                        out.extend_from_slice(&address.octets());
+                    }
+                }
+                out.push(network.prefix_len());
+            }
+            Key::SignIn(millis, number) => {
+                out.extend_from_slice(&millis.to_be_bytes());
+                out.extend_from_slice(&number.to_be_bytes());
+            }
+        }
+        out
+    }
+
+    /// Reads a key back.
+    ///
+    /// # Errors
+    /// [`DecodeError::Key`] for a kind that this version does not know, and for bytes that [`Key::encode`] never makes.
+    pub fn decode(bytes: &[u8]) -> Result<Key, DecodeError> {
+        let (kind, mut rest) = bytes.split_first().ok_or(DecodeError::Key)?;
+        let kind = Kind::of_byte(*kind).ok_or(DecodeError::Key)?;
+        let key = match kind {
+            Kind::Meta => Key::Meta,
+            Kind::Login => {
+                let login = std::str::from_utf8(std::mem::take(&mut rest)).map_err(|_| DecodeError::Key)?;
+                Key::Login(login.to_owned())
+            }
+            Kind::Person => Key::Person(PersonId(take(&mut rest)?)),
+            Kind::Factors => Key::Factors(PersonId(take(&mut rest)?)),
+            Kind::Devices => Key::Devices(PersonId(take(&mut rest)?)),
+            Kind::Budget => Key::Budget(PersonId(take(&mut rest)?)),
+            Kind::GoodNetworks => Key::GoodNetworks(PersonId(take(&mut rest)?)),
+            Kind::DeviceUse => Key::DeviceUse(PersonId(take(&mut rest)?), DeviceId(take(&mut rest)?)),
+            Kind::Claim => Key::Claim(
+                PersonId(take(&mut rest)?),
+                FactorId(take(&mut rest)?),
+                u64::from_be_bytes(take(&mut rest)?),
+            ),
+            Kind::Block => Key::Block(take_network(&mut rest)?),
+            Kind::SignIn => Key::SignIn(
+                u64::from_be_bytes(take(&mut rest)?),
+                u32::from_be_bytes(take(&mut rest)?),
+            ),
+        };
+        if rest.is_empty() {
+            Ok(key)
+        } else {
+            Err(DecodeError::Key)
+        }
+    }
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], DecodeError> {
+    let (head, tail) = rest.split_first_chunk::<N>().ok_or(DecodeError::Key)?;
+    *rest = tail;
+    Ok(*head)
+}
+
+fn take_network(rest: &mut &[u8]) -> Result<IpNet, DecodeError> {
+    let [family] = take(rest)?;
+    match family {
+        4 => {
+            let address = Ipv4Addr::from(take::<4>(rest)?);
+            let [prefix] = take(rest)?;
+            Ipv4Net::new(address, prefix)
+                .map(IpNet::V4)
+                .map_err(|_| DecodeError::Key)
+        }
+        6 => {
+            let address = Ipv6Addr::from(take::<16>(rest)?);
+            let [prefix] = take(rest)?;
+            Ipv6Net::new(address, prefix)
+                .map(IpNet::V6)
+                .map_err(|_| DecodeError::Key)
+        }
+        _ => Err(DecodeError::Key),
+    }
+}
+
+/// In which order a scan goes through its range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// The lowest key first; sign-ins: the oldest.
+    Ascending,
+    /// The highest key first; sign-ins: the newest.
+    Descending,
+}
+
+/// A stretch of keys to scan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRange {
+    /// The first key's bytes.
+    pub(super) from: Vec<u8>,
+    /// The bytes after the last key.
+    pub(super) to: Vec<u8>,
+    /// In which order.
+    pub(super) order: Order,
+}
+
+impl KeyRange {
+    /// Every record of every kind.
+    pub fn all() -> KeyRange {
+        KeyRange {
+            from: Vec::new(),
+            to: vec![u8::MAX],
+            order: Order::Ascending,
+        }
+    }
+
+    /// All people, by id.
+    pub fn people() -> KeyRange {
+        KeyRange::prefix(Kind::Person, &[])
+    }
+
+    /// All logins and aliases, by the alphabet.
+    pub fn logins() -> KeyRange {
+        KeyRange::prefix(Kind::Login, &[])
+    }
+
+    /// All claims of all people, for the sweep of expired ones.
+    pub fn claims() -> KeyRange {
+        KeyRange::prefix(Kind::Claim, &[])
+    }
+
+    /// All claims of one person.
+    pub fn claims_of(person: PersonId) -> KeyRange {
+        KeyRange::prefix(Kind::Claim, &person.0)
+    }
+
+    /// All blocked networks.
+    pub fn blocks() -> KeyRange {
+        KeyRange::prefix(Kind::Block, &[])
+    }
+
+    /// What happened to each device of one person.
+    pub fn device_uses(person: PersonId) -> KeyRange {
+        KeyRange::prefix(Kind::DeviceUse, &person.0)
+    }
+
+    /// Sign-ins from the first millisecond (included) to the second (not included), Unix time.
+    pub fn sign_ins(from_millis: u64, to_millis: u64, order: Order) -> KeyRange {
+        KeyRange {
+            from: Key::SignIn(from_millis, 0).encode(),
+            to: Key::SignIn(to_millis, 0).encode(),
+            order,
+        }
+    }
+
+    /// All sign-ins there are.
+    pub fn all_sign_ins(order: Order) -> KeyRange {
+        KeyRange {
+            order,
+            ..KeyRange::prefix(Kind::SignIn, &[])
+        }
+    }
+
+    /// The rest of this range behind a key: how the next page is asked for.
+    pub fn after(mut self, key: &Key) -> KeyRange {
+        let key = key.encode();
+        match self.order {
+            // The smallest byte string above a key is that key and a zero.
+            Order::Ascending => self.from = [key.as_slice(), &[0]].concat(),
+            Order::Descending => self.to = key,
+        }
+        self
+    }
+
+    fn prefix(kind: Kind, rest: &[u8]) -> KeyRange {
+        let from = [&[kind as u8], rest].concat();
+        let mut to = from.clone();
+        // Kinds stay below 255, so that there is always a byte left to count up.
+        while let Some(last) = to.pop() {
+            if last < u8::MAX {
+                to.push(last + 1);
+                break;
+            }
+        }
+        KeyRange {
+            from,
+            to,
+            order: Order::Ascending,
+        }
+    }
+}
+
 /// What a key holds.
 #[derive(Clone, Debug)]
 #[allow(missing_docs, reason = "each variant is the record type of the same name")]
@@ -393,6 +737,96 @@ pub enum Value {
     GoodNetworks(GoodNetworks),
     Block(Block),
     SignIn(SignInEntry),
+}
+
+/// The schema version that [`Value::encode`] writes.
+pub const SCHEMA: u8 = 1;
+
+impl Value {
+    /// What kind of record it is.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Value::Meta(_) => Kind::Meta,
+            Value::Login(_) => Kind::Login,
+            Value::Person(_) => Kind::Person,
+            Value::Factors(_) => Kind::Factors,
+            Value::Devices(_) => Kind::Devices,
+            Value::DeviceUse(_) => Kind::DeviceUse,
+            Value::Claim(_) => Kind::Claim,
+            Value::Budget(_) => Kind::Budget,
+            Value::GoodNetworks(_) => Kind::GoodNetworks,
+            Value::Block(_) => Kind::Block,
+            Value::SignIn(_) => Kind::SignIn,
+        }
+    }
+
+    /// The record's bytes before sealing: the schema version, then postcard. They may hold seeds, hence wiped on drop.
+    ///
+    /// # Errors
+    /// [`DecodeError::Malformed`] if a field cannot be written; no field of today's records can fail.
+    pub fn encode(&self) -> Result<Zeroizing<Vec<u8>>, DecodeError> {
+        let written = match self {
+            Value::Meta(record) => encode(record),
+            Value::Login(record) => encode(record),
+            Value::Person(record) => encode(record),
+            Value::Factors(record) => encode(record),
+            Value::Devices(record) => encode(record),
+            Value::DeviceUse(record) => encode(record),
+            Value::Claim(record) => encode(record),
+            Value::Budget(record) => encode(record),
+            Value::GoodNetworks(record) => encode(record),
+            Value::Block(record) => encode(record),
+            Value::SignIn(record) => encode(record),
+        };
+        written.map_err(|_| DecodeError::Malformed(self.kind()))
+    }
+
+    /// Reads a record back.
+    ///
+    /// # Errors
+    /// [`DecodeError::LaterVersion`] for a schema version that this program does not know, [`DecodeError::Malformed`]
+    /// for anything that [`Value::encode`] never wrote.
+    pub fn decode(kind: Kind, bytes: &[u8]) -> Result<Value, DecodeError> {
+        let (version, bytes) = bytes.split_first().ok_or(DecodeError::Malformed(kind))?;
+        match *version {
+            1 => Value::decode_1(kind, bytes).map_err(|_| DecodeError::Malformed(kind)),
+            0 => Err(DecodeError::Malformed(kind)),
+            found => Err(DecodeError::LaterVersion { kind, found }),
+        }
+    }
+
+    fn decode_1(kind: Kind, bytes: &[u8]) -> Result<Value, postcard::Error> {
+        Ok(match kind {
+            Kind::Meta => Value::Meta(whole(bytes)?),
+            Kind::Login => Value::Login(whole(bytes)?),
+            Kind::Person => Value::Person(whole(bytes)?),
+            Kind::Factors => Value::Factors(whole(bytes)?),
+            Kind::Devices => Value::Devices(whole(bytes)?),
+            Kind::DeviceUse => Value::DeviceUse(whole(bytes)?),
+            Kind::Claim => Value::Claim(whole(bytes)?),
+            Kind::Budget => Value::Budget(whole(bytes)?),
+            Kind::GoodNetworks => Value::GoodNetworks(whole(bytes)?),
+            Kind::Block => Value::Block(whole(bytes)?),
+            Kind::SignIn => Value::SignIn(whole(bytes)?),
+        })
+    }
+}
+
+fn encode<T: Serialize>(record: &T) -> Result<Zeroizing<Vec<u8>>, postcard::Error> {
+    // Sized beforehand: a buffer that grows leaves copies of seeds behind in freed memory.
+    let size = postcard::serialize_with_flavor(record, postcard::ser_flavors::Size::default())?;
+    let mut out = Vec::with_capacity(1 + size);
+    out.push(SCHEMA);
+    postcard::to_extend(record, out).map(Zeroizing::new)
+}
+
+fn whole<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, postcard::Error> {
+    let (record, rest) = postcard::take_from_bytes(bytes)?;
+    if rest.is_empty() {
+        Ok(record)
+    } else {
+        Err(postcard::Error::DeserializeBadEncoding)
+    }
 }
 
 /// The version of one stored record; any write changes it.
@@ -491,5 +925,32 @@ mod seed_bytes {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Secret<Vec<u8>>, D::Error> {
         Vec::<u8>::deserialize(from).map(Secret::new)
+    }
+}
+
+/// Words of a closed enum, stored as JSON text: postcard would store a variant's position, and a variant added in the
+/// middle would silently turn every stored reason into its neighbour. Text formats see the value itself.
+mod by_name {
+    use serde::de::{DeserializeOwned, Error as _};
+    use serde::ser::Error as _;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<T: Serialize, S: Serializer>(value: &T, to: S) -> Result<S::Ok, S::Error> {
+        if to.is_human_readable() {
+            return value.serialize(to);
+        }
+        serde_json::to_string(value)
+            .map_err(S::Error::custom)?
+            .serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, T: DeserializeOwned, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<T, D::Error> {
+        if from.is_human_readable() {
+            return T::deserialize(from);
+        }
+        let text = String::deserialize(from)?;
+        serde_json::from_str(&text).map_err(D::Error::custom)
     }
 }
