@@ -225,7 +225,8 @@ fn every_key_reaches_its_setting() {
         (access.pace.floor, access.pace.ceiling),
         (Duration::from_secs(3), Duration::from_secs(9))
     );
-    assert_eq!(warnings, []);
+    // A checkout cannot say that the fixture is private.
+    assert!(warnings.iter().all(|warning| warning.what.starts_with("other users")), "{warnings:?}");
 }
 
 #[test]
