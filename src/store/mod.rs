@@ -15,14 +15,18 @@
 mod engine;
 mod files;
 mod memory;
+mod open;
 pub mod records;
 pub mod seal;
+mod sled;
+mod wait;
 
 pub use engine::{
     ChangedKeys, Changes, Engine, EngineBatch, EngineOutcome, EnginePage, EngineRange, EngineRecord,
     EngineWrite, Watching,
 };
 use memory::MemoryEngine;
+pub use open::{EngineKind, OpenError, Opened, Settings, open};
 use records::{
     Batch, DecodeError, Durability, Expect, Key, KeyRange, Kind, Outcome, Record, Value, Version, Write,
 };
