@@ -1,10 +1,14 @@
 //! Gatepost: a two-factor gateway for mail that already exists.
 
+pub mod admin;
 pub mod auth;
+pub mod cli;
 pub mod config;
+pub mod gate;
 pub mod mail;
 pub mod net;
 pub mod reason;
+pub mod run;
 pub mod secret;
 pub mod store;
 pub mod wire;

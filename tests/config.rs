@@ -2,6 +2,8 @@
 //!
 //! A file in `invalid/` stands beside an `.expected` with exactly what `gatepost check` says about it.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use gatepost::auth::people::LoginForm;
 use gatepost::config::{self, ConfigError, Loaded, Surroundings};
 use gatepost::net::{CertificateSource, ListenTls, Roots};
@@ -226,7 +228,12 @@ fn every_key_reaches_its_setting() {
         (Duration::from_secs(3), Duration::from_secs(9))
     );
     // A checkout cannot say that the fixture is private.
-    assert!(warnings.iter().all(|warning| warning.what.starts_with("other users")), "{warnings:?}");
+    assert!(
+        warnings
+            .iter()
+            .all(|warning| warning.what.starts_with("other users")),
+        "{warnings:?}"
+    );
 }
 
 #[test]

@@ -8,15 +8,21 @@ mod document;
 mod sections;
 mod values;
 
+use crate::admin::Facts;
 use crate::auth::AccessSettings;
 use crate::mail::upstream::UpstreamSettings;
-use crate::net::{CertificateSource, ListenLimits, ListenerSettings};
+use crate::net::{CertificateSource, ListenLimits, ListenTls, ListenerSettings};
+use crate::store;
+use crate::store::records::UnixTime;
+use crate::wire::UpstreamTls;
 use document::{Findings, Section};
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use toml::de::DeTable;
+
+pub(crate) use values::parse_span;
 
 /// Where the configuration of an installed gateway lies.
 pub const SYSTEM_FILE: &str = "/etc/gatepost/gatepost.toml";
@@ -213,6 +219,54 @@ pub fn load_text(text: &str, file: Option<&Path>, around: &Surroundings) -> Resu
         settings: settings.ok_or(ConfigError::NoDataDirectory)?,
         warnings,
     })
+}
+
+impl Settings {
+    /// Where the store is.
+    pub fn store(&self) -> store::Settings {
+        store::Settings {
+            path: self.data_dir.clone(),
+            engine: store::EngineKind::Sled,
+        }
+    }
+
+    /// What the admin API may know; `started` is when the gateway started, if one runs.
+    pub fn facts(&self, started: Option<UnixTime>) -> Facts {
+        Facts {
+            access: self.access.clone(),
+            data_dir: self.data_dir.clone(),
+            hostname: self.hostname.clone(),
+            listeners: self.listeners.iter().map(describe_listener).collect(),
+            upstreams: self.upstreams.iter().map(describe_upstream).collect(),
+            started,
+        }
+    }
+}
+
+/// A listener on one line.
+pub fn describe_listener(listener: &ListenerSettings) -> String {
+    let tls = match listener.tls {
+        ListenTls::Implicit => "TLS",
+        ListenTls::StartTls => "STARTTLS",
+        ListenTls::None => "no TLS: passwords in the clear",
+    };
+    format!(
+        "{}: {} on {}, {tls}",
+        listener.name, listener.protocol, listener.address
+    )
+}
+
+/// An upstream on one line.
+pub fn describe_upstream(upstream: &UpstreamSettings) -> String {
+    let tls = match upstream.tls {
+        UpstreamTls::Implicit => "TLS",
+        UpstreamTls::StartTls => "STARTTLS",
+        UpstreamTls::ClearAllowed => "no TLS: passwords in the clear",
+    };
+    format!(
+        "{}: {} at {}:{}, {tls}",
+        upstream.name, upstream.protocol, upstream.host, upstream.port
+    )
 }
 
 impl Surroundings {
