@@ -4,6 +4,7 @@ pub mod auth;
 pub mod mail;
 pub mod net;
 pub mod reason;
+pub mod report;
 pub mod secret;
 pub mod store;
 pub mod wire;
