@@ -8,6 +8,7 @@ pub mod gate;
 pub mod mail;
 pub mod net;
 pub mod reason;
+pub mod report;
 pub mod run;
 pub mod secret;
 pub mod store;

@@ -4,8 +4,10 @@
 
 use gatepost::admin::Context;
 use gatepost::admin::server::{self, AdminServer, SocketError};
+use gatepost::auth::Admission;
 use gatepost::cli::{self, Console, Patience};
 use gatepost::config::{self, Settings, Surroundings};
+use gatepost::gate::sessions::{self, Cut, SessionHandle, Sessions};
 use gatepost::reason::{Protocol, Reason};
 use gatepost::store::records::{
     Batch, Death, Device, DeviceId, DeviceUse, Devices, Durability, Expect, FactorId, Factors, Key, Outcome,
@@ -130,6 +132,7 @@ impl Place {
 /// A gateway that answers commands, in this process.
 struct Gateway {
     server: AdminServer,
+    sessions: Sessions,
     store: Store,
     runtime: Runtime,
 }
@@ -142,15 +145,17 @@ impl Gateway {
 
     fn with_store(place: &Place, store: Store) -> Gateway {
         let runtime = runtime();
+        let sessions = Sessions::default();
         let context = Context {
             store: store.clone(),
-            sessions: None,
+            sessions: Some(sessions.clone()),
             facts: place.settings.facts(Some(gatepost::admin::now())),
             runtime: runtime.handle().clone(),
         };
         let socket = server::bind(&place.settings.admin_socket).unwrap();
         Gateway {
             server: AdminServer::start(socket, context),
+            sessions,
             store,
             runtime,
         }
@@ -426,7 +431,7 @@ fn the_same_store_reads_the_same_to_the_letter() {
         "{here:?}"
     );
     assert!(
-        here[2].out.contains("Thunderbird\u{fffd}[2J 128"),
+        here[2].out.contains("Thunderbird\\u{1b}[2J 128"),
         "{}",
         here[2].out
     );
@@ -715,6 +720,85 @@ fn the_socket_is_for_its_user_only() {
     assert!(error.to_string().contains("chmod 700"), "{error}");
 }
 
+#[test]
+fn sessions_are_listed_and_cut() {
+    let place = Place::new();
+    place.run("person add alice");
+    place.run("person add bob");
+    let gateway = Gateway::start(&place);
+    let register = |login: &str, device: Option<u8>| -> SessionHandle {
+        let account = format!("{login}@example.org");
+        gateway.sessions.register(sessions::Facts {
+            admission: Admission {
+                person: Some(person_of(&gateway.runtime, &gateway.store, &account)),
+                account: account.into(),
+                route: "office".into(),
+                device: device.map(|number| DeviceId([number; 8])),
+                factor: None,
+                reason: Reason::KnownDevice,
+                enforcing_would: None,
+            },
+            protocol: Protocol::Imap,
+            address: "192.0.2.7".parse().unwrap(),
+            listener: "imap".into(),
+            since: UnixTime(1_795_000_000),
+        })
+    };
+    let handles = [
+        register("alice", Some(1)),
+        register("alice", Some(2)),
+        register("bob", None),
+    ];
+    let is_cut = || {
+        handles
+            .each_ref()
+            .map(|handle| *handle.cut().borrow() == Some(Cut::Cut))
+    };
+    let listed = place.json("session list --person alice --json");
+    assert_eq!(listed.as_array().unwrap().len(), 2);
+    assert_eq!(listed[0]["device"], "aeaqcaibaeaqc");
+    assert_eq!(listed[0]["since"], "2026-11-18T11:06:40Z");
+    assert_eq!(place.run("session list").out.lines().count(), 4);
+    assert_eq!(place.json("status --json")["gateway"]["sessions"], 3);
+
+    let check = |line: &str, code: u8, said: &str, cut: [bool; 3]| {
+        let answer = place.run(line);
+        assert_eq!((answer.code, is_cut()), (code, cut), "{line}: {answer:?}");
+        assert!(
+            answer.out.contains(said) || answer.err.contains(said),
+            "{line}: {answer:?}"
+        );
+    };
+    check(
+        "session cut 99",
+        cli::ABSENT,
+        "there is no session 99",
+        [false; 3],
+    );
+    check("session cut x", cli::USAGE, "accepted is a number", [false; 3]);
+    check(
+        "session cut --device aibaeaqcaibae",
+        cli::DONE,
+        "cut 1 session\n",
+        [false, true, false],
+    );
+    check("session cut 1", cli::DONE, "cut session 1\n", [true, true, false]);
+    check(
+        "session cut --person alice",
+        cli::DONE,
+        "cut 0 sessions\n",
+        [true, true, false],
+    );
+    check(
+        "session cut --person nobody",
+        cli::ABSENT,
+        "nobody has the login",
+        [true, true, false],
+    );
+    check("session cut --all", cli::DONE, "cut 1 session\n", [true; 3]);
+    gateway.stop();
+}
+
 /// A writer that hands over whole lines.
 struct Lines(mpsc::Sender<String>, Vec<u8>);
 
@@ -762,7 +846,15 @@ fn following_shows_the_last_and_then_each_new_entry() {
             &mut console,
         )
     });
-    let next = || heard.recv_timeout(Duration::from_secs(20)).unwrap();
+    // Refusals are followed by a line that says what helps.
+    let next = || {
+        loop {
+            let line = heard.recv_timeout(Duration::from_secs(20)).unwrap();
+            if !line.starts_with(' ') {
+                return line;
+            }
+        }
+    };
     assert!(next().contains("wrong_code"));
     let other = PersonId([8; 8]);
     gateway.commit(Batch::default().put(Key::SignIn(1, 1), Expect::Any, entry(other, 1, Reason::Decoy)));

@@ -1,18 +1,7 @@
-//! Times as people read and write them: RFC 3339 in UTC.
+//! Times as people write them: RFC 3339 in UTC, whole or shortened.
 
+use crate::report::rfc3339;
 use crate::store::records::UnixTime;
-
-/// A time such as `2026-11-23T21:06:00Z`.
-pub fn show(time: UnixTime) -> String {
-    let (year, month, day) = civil_from_days(time.0 / DAY);
-    let second = time.0 % DAY;
-    format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z",
-        second / 3600,
-        second / 60 % 60,
-        second % 60
-    )
-}
 
 /// Reads `2026-11-23`, `2026-11-23T21:06:00Z` (with `T` or a space, seconds and `Z` may be missing).
 pub fn parse(text: &str) -> Option<UnixTime> {
@@ -33,7 +22,9 @@ pub fn parse(text: &str) -> Option<UnixTime> {
     let days = sound.then(|| days_from_civil(year, month, day))?;
     // February 30th comes back as March 1st or 2nd.
     let time = UnixTime(days * DAY + hour * 3600 + minute * 60 + second);
-    (civil_from_days(days) == (year, month, day)).then_some(time)
+    rfc3339(time)
+        .starts_with(&format!("{year:04}-{month:02}-{day:02}T"))
+        .then_some(time)
 }
 
 fn numbers(text: &str, separator: char) -> Option<Vec<u64>> {
@@ -48,24 +39,8 @@ fn numbers(text: &str, separator: char) -> Option<Vec<u64>> {
 
 const DAY: u64 = 86_400;
 
-/// Days since 1970 to year, month, day in the Gregorian calendar: years are counted from March, so that the leap day comes
-/// last, and in eras of 400 years, which all have 146 097 days.
-fn civil_from_days(days: u64) -> (u64, u64, u64) {
-    let shifted = days + 719_468;
-    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let day_of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 {
-        shifted_month + 3
-    } else {
-        shifted_month - 9
-    };
-    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
-}
-
-/// The reverse; any `month` and `day` give some number.
+/// Days since 1970 of a day in the Gregorian calendar; any `month` and `day` give some number. Years are counted from
+/// March, so that the leap day comes last, and in eras of 400 years, which all have 146 097 days.
 fn days_from_civil(year: u64, month: u64, day: u64) -> u64 {
     let year = if month <= 2 { year - 1 } else { year };
     let (era, year_of_era) = (year / 400, year % 400);
@@ -80,9 +55,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shows_and_reads_times() {
+    fn reads_what_logs_show() {
         let check = |seconds: u64, text: &str| {
-            assert_eq!(show(UnixTime(seconds)), text);
+            assert_eq!(rfc3339(UnixTime(seconds)), text);
             assert_eq!(parse(text), Some(UnixTime(seconds)), "{text}");
         };
         check(0, "1970-01-01T00:00:00Z");
@@ -96,7 +71,7 @@ mod tests {
     #[test]
     fn reads_shorter_spellings_and_nothing_else() {
         let check = |text: &str, expected: Option<&str>| {
-            assert_eq!(parse(text).map(show).as_deref(), expected, "{text}");
+            assert_eq!(parse(text).map(rfc3339).as_deref(), expected, "{text}");
         };
         check("2026-11-23", Some("2026-11-23T00:00:00Z"));
         check("2026-11-23 21:06", Some("2026-11-23T21:06:00Z"));

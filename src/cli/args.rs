@@ -244,7 +244,7 @@ pub(super) enum Session {
 Examples:
   gatepost session cut 17
   gatepost session cut --person alice@example.org
-  gatepost session cut --person alice@example.org --device 4hq2xk3mzt6ba
+  gatepost session cut --device 4hq2xk3mzt6ba
   gatepost session cut --all
 
 To keep a device out, revoke it: gatepost device revoke.")]
@@ -254,13 +254,13 @@ To keep a device out, revoke it: gatepost device revoke.")]
 #[derive(Debug, Args)]
 pub(super) struct Cut {
     /// The session, as `list` shows it
-    #[arg(required_unless_present_any = ["person", "all"], conflicts_with_all = ["person", "device", "all"])]
+    #[arg(required_unless_present_any = ["person", "device", "all"], conflicts_with_all = ["person", "device", "all"])]
     pub(super) id: Option<String>,
     /// All sessions of a person: her login or an alias
-    #[arg(long, value_name = "LOGIN")]
+    #[arg(long, value_name = "LOGIN", conflicts_with = "device")]
     pub(super) person: Option<String>,
-    /// Of her sessions those of one device
-    #[arg(long, value_name = "DEVICE", requires = "person")]
+    /// All sessions of a device, as `gatepost device list` shows it
+    #[arg(long, value_name = "DEVICE")]
     pub(super) device: Option<String>,
     /// All sessions of everybody
     #[arg(long, conflicts_with_all = ["person", "device"])]

@@ -10,12 +10,13 @@ mod show;
 pub use reach::Patience;
 
 use crate::admin::api::person::{Done, ModeChange, NewPerson, Suspension};
-use crate::admin::api::sign_in::SignInView;
 use crate::admin::api::status::Status;
 use crate::admin::api::token::{Enrolment, NewToken};
 use crate::admin::api::{Failure, Method, Request};
 use crate::admin::when;
 use crate::config::{self, ConfigError, Loaded, Settings, Surroundings};
+use crate::report::sign_in::SignInView;
+use crate::report::{self, rfc3339};
 use crate::store::records::{Mode, UnixTime};
 use args::{Cli, Command, Cut, Device, Person, PersonMode, Session, SignIns, Token};
 use clap::Parser;
@@ -120,8 +121,10 @@ fn carry_out(cli: Cli, console: &mut Console<'_>) -> Result<u8, CommandError> {
 fn run(settings: Settings, console: &mut Console<'_>) -> Result<u8, CommandError> {
     show::start(&settings, console.out)?;
     console.out.flush()?;
-    env_logger::Builder::new().filter_level(settings.log_level).init();
-    crate::run::run(settings)?;
+    let log = report::log::init(settings.log)?;
+    let ran = crate::run::run(settings);
+    drop(log);
+    ran?;
     Ok(DONE)
 }
 
@@ -361,7 +364,7 @@ fn since(text: &str) -> Result<String, CommandError> {
             "accepted is a time such as 2026-11-23 or 2026-11-23T21:06Z, or how long ago, such as 2h or 7d";
         ReachError::Refused(Failure::Bad(format!("--since \"{text}\": {accepted}")))
     })?;
-    Ok(when::show(time))
+    Ok(rfc3339(time))
 }
 
 /// Why a command did not do what it should.
@@ -369,6 +372,7 @@ enum CommandError {
     Config(ConfigError),
     Reach(ReachError),
     Run(crate::run::RunError),
+    Log(report::log::LogError),
 }
 
 impl CommandError {
@@ -376,7 +380,7 @@ impl CommandError {
         match self {
             CommandError::Config(_) | CommandError::Reach(ReachError::Refused(Failure::Bad(_))) => USAGE,
             CommandError::Reach(ReachError::Refused(Failure::NotFound(_))) => ABSENT,
-            CommandError::Reach(_) | CommandError::Run(_) => FAILED,
+            CommandError::Reach(_) | CommandError::Run(_) | CommandError::Log(_) => FAILED,
         }
     }
 
@@ -402,6 +406,7 @@ impl fmt::Display for CommandError {
             }
             CommandError::Reach(error) => error.fmt(f),
             CommandError::Run(error) => error.fmt(f),
+            CommandError::Log(error) => error.fmt(f),
         }
     }
 }
@@ -421,6 +426,12 @@ impl From<ReachError> for CommandError {
 impl From<crate::run::RunError> for CommandError {
     fn from(error: crate::run::RunError) -> CommandError {
         CommandError::Run(error)
+    }
+}
+
+impl From<report::log::LogError> for CommandError {
+    fn from(error: report::log::LogError) -> CommandError {
+        CommandError::Log(error)
     }
 }
 

@@ -5,9 +5,9 @@
 //! who holds it.
 
 use crate::admin::Context;
-use crate::admin::api::sign_in::SignInView;
 use crate::admin::api::{self, Failure, Method, Request, Response};
 use crate::config::Settings;
+use crate::report::sign_in::SignInView;
 use crate::secret::Secret;
 use crate::store::{self, OpenError};
 use http_body_util::{BodyExt, Full, Limited};

@@ -12,6 +12,7 @@ use crate::admin::Facts;
 use crate::auth::AccessSettings;
 use crate::mail::upstream::UpstreamSettings;
 use crate::net::{CertificateSource, ListenLimits, ListenTls, ListenerSettings};
+use crate::report::log::LogSettings;
 use crate::store;
 use crate::store::records::UnixTime;
 use crate::wire::UpstreamTls;
@@ -44,8 +45,8 @@ pub struct Settings {
     pub admin_socket: PathBuf,
     /// This host's name, for greetings and the self-made certificate.
     pub hostname: String,
-    /// The least severe log lines that are written.
-    pub log_level: log::LevelFilter,
+    /// What is logged.
+    pub log: LogSettings,
     /// Where mail programs connect.
     pub listeners: Vec<ListenerSettings>,
     /// Limits of every listener.

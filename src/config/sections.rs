@@ -10,6 +10,7 @@ use crate::auth::{AccessSettings, CountingSettings, PaceSettings};
 use crate::mail::upstream::UpstreamSettings;
 use crate::net::{CertificateSource, ListenLimits, ListenTls, ListenerSettings, Roots, UpstreamTlsSettings};
 use crate::reason::Protocol;
+use crate::report::log::LogSettings;
 use crate::store::records::Mode;
 use crate::wire::{DIALECTS, UpstreamTls, dialect};
 use ipnet::IpNet;
@@ -70,7 +71,10 @@ pub(super) fn settings(
         pace,
         ..access
     });
-    let log_level = log_level(root.table("log"));
+    let log = LogSettings {
+        level: log_level(root.table("log")),
+        ..LogSettings::default()
+    };
     root.finish();
 
     let data_dir = data_dir?;
@@ -83,7 +87,7 @@ pub(super) fn settings(
         admin_socket,
         data_dir,
         hostname,
-        log_level,
+        log,
         listeners: listeners.into_iter().map(|found| found.value).collect(),
         limits,
         certificate: certificate?,

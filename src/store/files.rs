@@ -6,12 +6,19 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
-/// Makes a directory and those above it, for its owner only; one that exists is left as it is.
+/// Makes a directory and those above it, for its owner only and on the disk when this returns; one that exists is left
+/// as it is.
 pub(super) fn create_private_dir(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-    path.parent()
+    if path.is_dir() {
+        return Ok(());
+    }
+    let above = path
+        .parent()
         .filter(|above| !above.as_os_str().is_empty())
-        .map_or(Ok(()), sync_dir)
+        .unwrap_or(Path::new("."));
+    create_private_dir(above)?;
+    DirBuilder::new().mode(0o700).create(path)?;
+    sync_dir(above)
 }
 
 /// Writes a new file that only its owner can read. Both it and its name are on the disk when this returns; after a

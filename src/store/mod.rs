@@ -6,6 +6,7 @@
 //! ```text
 //! <data directory>/      0700
 //!   box.key              the box key (seal.rs); whoever has it and the records can read them
+//!   founded              empty; there once the first record is on the disk
 //!   lock                 held by the one process that uses the directory; holds its process id
 //!   records/             the engine's files
 //!   records.damaged-*    copies made before a repair
@@ -172,7 +173,7 @@ impl Store {
 
     fn seal_value(&self, key: &[u8], value: &Value, version: Version) -> Result<EngineRecord, StoreError> {
         let kind = value.kind();
-        let sealed = self.0.sealer.seal(kind, key, version, &value.encode()?)?;
+        let sealed = self.0.sealer.seal(kind, key, version, &value.encode())?;
         let size = key.len() + sealed.len();
         if size > MAX_RECORD {
             return Err(StoreError::TooBig { kind, size });

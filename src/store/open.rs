@@ -1,7 +1,7 @@
 //! Opening the store at the start of the program: the directory, its lock, the box key, the engine, the layout.
 
 use super::files::{self, DirLock, LockError};
-use super::records::{Batch, Durability, Expect, Key, KeyRange, Meta, Outcome, UnixTime, Value};
+use super::records::{Batch, Durability, Expect, Key, KeyRange, Meta, UnixTime, Value};
 use super::seal::{BoxKey, BoxKeyError, KeyId, UnsealError};
 use super::wait::block_on;
 use super::{Store, StoreError, sled};
@@ -11,6 +11,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
+use tokio::task::unconstrained;
 
 /// Where records are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,23 +66,52 @@ fn open_directory(dir: &Path) -> Result<Opened, OpenError> {
         LockError::Io(error) => OpenError::from_io(dir, &error),
     })?;
     let records = dir.join("records");
-    let box_key = box_key(&dir.join("box.key"), &records)?;
-    let (engine, repaired) = sled::open(&records, lock)?;
-    let store = Store::new(Box::new(engine), box_key);
-    block_on(greet(&store))?;
-    Ok(Opened { store, repaired })
+    let box_key = box_key(dir, &records)?;
+    let opened = sled::open(&records, lock).and_then(|(engine, repaired)| {
+        let store = Store::new(Box::new(engine), box_key);
+        // Unconstrained: inside a task that has used up its turn, a future of tokio's would wait for the runtime, which
+        // waits for us.
+        block_on(unconstrained(greet(&store, &dir.join(FOUNDED))))?;
+        Ok(Opened { store, repaired })
+    });
+    opened.map_err(|error| match error {
+        // A copy from an earlier start still helps: what is in place now may be less than what was found then.
+        OpenError::Damaged { cause, copy: None } => OpenError::Damaged {
+            cause,
+            copy: newest_copy(dir),
+        },
+        other => other,
+    })
+}
+
+/// Empty; there from the moment on which the first record is on the disk. Without it a store whose log was lost would
+/// look like one that was never used, and the gateway would start with nobody enrolled and nothing remembered.
+const FOUNDED: &str = "founded";
+
+fn newest_copy(dir: &Path) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(dir).ok()?.flatten();
+    let copies = entries.filter(|entry| {
+        entry
+            .file_name()
+            .to_string_lossy()
+            .starts_with("records.damaged-")
+    });
+    copies.map(|entry| entry.path()).max()
 }
 
 /// The box key; a new one only where there is nothing yet that an old one sealed.
-fn box_key(path: &Path, records: &Path) -> Result<BoxKey, OpenError> {
-    match BoxKey::load(path) {
-        Err(BoxKeyError::Missing(_)) if !records.exists() => Ok(BoxKey::create(path)?),
+fn box_key(dir: &Path, records: &Path) -> Result<BoxKey, OpenError> {
+    let path = dir.join("box.key");
+    match BoxKey::load(&path) {
+        Err(BoxKeyError::Missing(_)) if !records.exists() && !dir.join(FOUNDED).exists() => {
+            Ok(BoxKey::create(&path)?)
+        }
         other => Ok(other?),
     }
 }
 
 /// Reads who this store is, or makes it somebody.
-async fn greet(store: &Store) -> Result<(), OpenError> {
+async fn greet(store: &Store, founded: &Path) -> Result<(), OpenError> {
     let found = store.get(vec![Key::Meta]).await.map_err(|error| match error {
         StoreError::Unseal(UnsealError::OtherKey { found, ours, .. }) => {
             OpenError::OtherBoxKey { found, ours }
@@ -89,19 +119,29 @@ async fn greet(store: &Store) -> Result<(), OpenError> {
         other => OpenError::Store(other),
     })?;
     match found.into_iter().next().flatten().map(|record| record.value) {
-        Some(Value::Meta(meta)) if meta.layout <= LAYOUT => Ok(()),
-        Some(Value::Meta(meta)) => Err(OpenError::LaterLayout { found: meta.layout }),
-        Some(_) | None => found_new(store).await,
+        Some(Value::Meta(meta)) if meta.layout > LAYOUT => Err(OpenError::LaterLayout { found: meta.layout }),
+        Some(_) => mark(founded),
+        None if founded.exists() || !store.scan(KeyRange::all(), 1).await?.records.is_empty() => {
+            Err(OpenError::Damaged {
+                cause: "its first record is gone".to_owned(),
+                copy: None,
+            })
+        }
+        None => {
+            found_new(store).await?;
+            mark(founded)
+        }
     }
 }
 
-async fn found_new(store: &Store) -> Result<(), OpenError> {
-    if !store.scan(KeyRange::all(), 1).await?.records.is_empty() {
-        return Err(OpenError::Damaged {
-            cause: "its first record is missing".to_owned(),
-            copy: None,
-        });
+fn mark(founded: &Path) -> Result<(), OpenError> {
+    if founded.exists() {
+        return Ok(());
     }
+    files::create_private(founded, b"").map_err(|error| OpenError::from_io(founded, &error))
+}
+
+async fn found_new(store: &Store) -> Result<(), OpenError> {
     let mut store_id = [0; 16];
     SystemRandom::new()
         .fill(&mut store_id)
@@ -115,13 +155,9 @@ async fn found_new(store: &Store) -> Result<(), OpenError> {
         created: UnixTime(since.as_secs()),
     };
     let batch = Batch::default().put(Key::Meta, Expect::Absent, Value::Meta(meta));
-    match store.commit(batch, Durability::Synced).await? {
-        Outcome::Done => Ok(()),
-        Outcome::Conflict(_) => Err(OpenError::Damaged {
-            cause: "its first record comes and goes".to_owned(),
-            copy: None,
-        }),
-    }
+    // Nobody else has the store yet: there can be no conflict.
+    store.commit(batch, Durability::Synced).await?;
+    Ok(())
 }
 
 /// Why there is no store.
@@ -236,5 +272,34 @@ impl From<BoxKeyError> for OpenError {
 impl From<StoreError> for OpenError {
     fn from(error: StoreError) -> Self {
         OpenError::Store(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_the_system_are_sorted_by_what_helps() {
+        let sorted = |errno: rustix::io::Errno| OpenError::from_io(Path::new("/data"), &errno.into());
+        let path = PathBuf::from("/data");
+        assert_eq!(
+            sorted(rustix::io::Errno::ACCESS),
+            OpenError::NoPermission(path.clone())
+        );
+        assert_eq!(
+            sorted(rustix::io::Errno::PERM),
+            OpenError::NoPermission(path.clone())
+        );
+        assert_eq!(
+            sorted(rustix::io::Errno::ROFS),
+            OpenError::NoPermission(path.clone())
+        );
+        assert_eq!(
+            sorted(rustix::io::Errno::NOSPC),
+            OpenError::DiskFull(path.clone())
+        );
+        assert_eq!(sorted(rustix::io::Errno::DQUOT), OpenError::DiskFull(path));
+        assert!(matches!(sorted(rustix::io::Errno::IO), OpenError::Io { .. }));
     }
 }

@@ -761,10 +761,7 @@ impl Value {
     }
 
     /// The record's bytes before sealing: the schema version, then postcard. They may hold seeds, hence wiped on drop.
-    ///
-    /// # Errors
-    /// [`DecodeError::Malformed`] if a field cannot be written; no field of today's records can fail.
-    pub fn encode(&self) -> Result<Zeroizing<Vec<u8>>, DecodeError> {
+    pub fn encode(&self) -> Zeroizing<Vec<u8>> {
         let written = match self {
             Value::Meta(record) => encode(record),
             Value::Login(record) => encode(record),
@@ -778,7 +775,7 @@ impl Value {
             Value::Block(record) => encode(record),
             Value::SignIn(record) => encode(record),
         };
-        written.map_err(|_| DecodeError::Malformed(self.kind()))
+        written.expect("postcard refuses only sequences of unknown length, and no record has one")
     }
 
     /// Reads a record back.
@@ -952,5 +949,171 @@ mod by_name {
         }
         let text = String::deserialize(from)?;
         serde_json::from_str(&text).map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn id() -> impl Strategy<Value = [u8; 8]> {
+        // Few values for most bytes, so that keys with a common beginning come up.
+        proptest::array::uniform8(prop_oneof![Just(0u8), Just(1), Just(255), any::<u8>()])
+    }
+
+    fn network() -> impl Strategy<Value = IpNet> {
+        (any::<IpAddr>(), 0..=128u8).prop_map(|(address, prefix)| {
+            let widest = if address.is_ipv4() { 32 } else { 128 };
+            IpNet::new(address, prefix.min(widest)).unwrap()
+        })
+    }
+
+    fn key() -> impl Strategy<Value = Key> {
+        prop_oneof![
+            Just(Key::Meta),
+            "[a-c@.\u{e4}]{0,4}".prop_map(Key::Login),
+            any::<String>().prop_map(Key::Login),
+            id().prop_map(|id| Key::Person(PersonId(id))),
+            id().prop_map(|id| Key::Factors(PersonId(id))),
+            id().prop_map(|id| Key::Devices(PersonId(id))),
+            (id(), id()).prop_map(|(person, device)| Key::DeviceUse(PersonId(person), DeviceId(device))),
+            (id(), id(), any::<u64>()).prop_map(|(p, f, step)| Key::Claim(PersonId(p), FactorId(f), step)),
+            id().prop_map(|id| Key::Budget(PersonId(id))),
+            id().prop_map(|id| Key::GoodNetworks(PersonId(id))),
+            network().prop_map(Key::Block),
+            (0..1000u64, 0..3u32).prop_map(|(millis, number)| Key::SignIn(millis, number)),
+            (any::<u64>(), any::<u32>()).prop_map(|(millis, number)| Key::SignIn(millis, number)),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn keys_come_back_as_they_were(key in key()) {
+            prop_assert_eq!(Key::decode(&key.encode()), Ok(key));
+        }
+
+        #[test]
+        fn bytes_sort_as_keys_do(a in key(), b in key()) {
+            prop_assert_eq!(a.encode().cmp(&b.encode()), a.cmp(&b));
+        }
+
+        #[test]
+        fn no_bytes_make_decoding_panic_and_each_key_has_one_encoding(bytes: Vec<u8>, kind in 0..13u8) {
+            let bytes = [&[kind], bytes.as_slice()].concat();
+            if let Ok(key) = Key::decode(&bytes) {
+                prop_assert_eq!(key.encode(), bytes);
+            }
+        }
+
+        #[test]
+        fn no_bytes_make_reading_a_value_panic(bytes: Vec<u8>) {
+            for kind in Kind::ALL {
+                let _ = Value::decode(kind, &[&[SCHEMA], bytes.as_slice()].concat());
+            }
+        }
+
+        #[test]
+        fn a_range_goes_on_right_behind_a_key(a in key(), b in key()) {
+            let up = KeyRange::all().after(&a);
+            prop_assert_eq!(b.encode() >= up.from, b > a);
+            let down = KeyRange { order: Order::Descending, ..KeyRange::all() }.after(&a);
+            prop_assert_eq!(b.encode() < down.to, b < a);
+        }
+
+        #[test]
+        fn ranges_hold_what_they_say(key in key(), person in id(), from in 0..1000u64, to in 0..1000u64) {
+            let person = PersonId(person);
+            let holds = |range: KeyRange| range.from <= key.encode() && key.encode() < range.to;
+            prop_assert!(holds(KeyRange::all()));
+            prop_assert_eq!(holds(KeyRange::people()), matches!(key, Key::Person(_)));
+            prop_assert_eq!(holds(KeyRange::logins()), matches!(key, Key::Login(_)));
+            prop_assert_eq!(holds(KeyRange::claims()), matches!(key, Key::Claim(..)));
+            prop_assert_eq!(holds(KeyRange::blocks()), matches!(key, Key::Block(_)));
+            prop_assert_eq!(holds(KeyRange::all_sign_ins(Order::Ascending)), matches!(key, Key::SignIn(..)));
+            prop_assert_eq!(
+                holds(KeyRange::claims_of(person)),
+                matches!(&key, Key::Claim(of, ..) if *of == person)
+            );
+            prop_assert_eq!(
+                holds(KeyRange::device_uses(person)),
+                matches!(&key, Key::DeviceUse(of, _) if *of == person)
+            );
+            prop_assert_eq!(
+                holds(KeyRange::sign_ins(from, to, Order::Ascending)),
+                matches!(&key, Key::SignIn(millis, _) if (from..to).contains(millis))
+            );
+        }
+    }
+
+    #[test]
+    fn refuses_bytes_that_are_no_key() {
+        let long = [Key::Person(PersonId([1; 8])).encode(), vec![0]].concat();
+        let wide = [&[Kind::Block as u8, 4], [192, 0, 2, 0].as_slice(), &[33]].concat();
+        for bytes in [
+            &[][..],
+            &[0],
+            &[12],
+            &[255, 1],
+            &[Kind::Meta as u8, 0],
+            &[3, 1, 2],
+            &[2, 0xff],
+            &long,
+            &wide,
+        ] {
+            assert_eq!(Key::decode(bytes), Err(DecodeError::Key), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn refuses_values_of_a_later_version_and_malformed_ones() {
+        let good = Value::Login(PersonId([1; 8])).encode();
+        assert!(matches!(
+            Value::decode(Kind::Login, &good),
+            Ok(Value::Login(PersonId([1, ..])))
+        ));
+        let mut later = good.to_vec();
+        later[0] = 2;
+        let error = Value::decode(Kind::Login, &later).unwrap_err();
+        assert_eq!(
+            error,
+            DecodeError::LaterVersion {
+                kind: Kind::Login,
+                found: 2
+            }
+        );
+        assert!(
+            error.to_string().contains("run the version that wrote it"),
+            "{error}"
+        );
+        let long = [good.as_slice(), &[0]].concat();
+        let zero = [&[0], &good[1..]].concat();
+        for bytes in [&[][..], &[1], &good[..5], &long, &zero] {
+            let error = Value::decode(Kind::Login, bytes).unwrap_err();
+            assert_eq!(error, DecodeError::Malformed(Kind::Login), "{bytes:?}");
+        }
+    }
+
+    /// Text formats must show the words, not words wrapped in words.
+    #[test]
+    fn json_shows_reasons_and_protocols_plainly() {
+        let block = Block {
+            reason: Reason::NetworkBlocked,
+            until: UnixTime(1),
+            level: 1,
+        };
+        let json = serde_json::to_string(&block).unwrap();
+        assert_eq!(json, r#"{"reason":"network_blocked","until":1,"level":1}"#);
+        assert_eq!(serde_json::from_str::<Block>(&json).unwrap(), block);
+    }
+
+    #[test]
+    fn ids_are_read_as_they_are_shown() {
+        let person = PersonId([0, 1, 2, 3, 252, 253, 254, 255]);
+        assert_eq!(person.to_string().parse(), Ok(person));
+        assert_eq!(person.to_string().to_uppercase().parse(), Ok(person));
+        for text in ["", "a", "aaaaaaaaaaaa", "aaaaaaaaaaaaaa", "aaaaaaaaaaaa1"] {
+            assert_eq!(text.parse::<PersonId>(), Err(NotAnId), "{text}");
+        }
     }
 }

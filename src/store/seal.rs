@@ -172,7 +172,7 @@ impl BoxKey {
 
     /// The key for one use.
     pub fn derive(&self, label: Label) -> Secret<[u8; 32]> {
-        derive(self.secret.expose(), &["gatepost ", label.0])
+        derive(self.secret.expose(), &["gatepost use/", label.0])
     }
 
     /// The key for one use, ready for HMAC-SHA-256.
@@ -183,7 +183,7 @@ impl BoxKey {
     fn from_bytes(bytes: &mut [u8; BOX_KEY_LEN]) -> BoxKey {
         let secret = Secret::new(*bytes);
         bytes.zeroize();
-        let id = derive(secret.expose(), &["gatepost ", "key-id"]);
+        let id = derive(secret.expose(), &["gatepost key-id"]);
         let [a, b, c, d, ..] = *id.expose();
         BoxKey {
             secret,
@@ -379,7 +379,7 @@ impl Sealer {
 }
 
 fn record_key(key: &BoxKey, kind: Kind) -> LessSafeKey {
-    let bytes = derive(key.secret.expose(), &["gatepost ", "record/", kind.name()]);
+    let bytes = derive(key.secret.expose(), &["gatepost record/", kind.name()]);
     let unbound = UnboundKey::new(&CHACHA20_POLY1305, bytes.expose()).expect("a ChaCha20 key has 32 bytes");
     LessSafeKey::new(unbound)
 }
@@ -387,4 +387,127 @@ fn record_key(key: &BoxKey, kind: Kind) -> LessSafeKey {
 /// The associated data: format, version, and the key, whose first byte is the kind.
 fn place(key: &[u8], version: Version) -> Vec<u8> {
     [&[FORMAT], version.0.to_be_bytes().as_slice(), key].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key() -> BoxKey {
+        BoxKey::from_bytes(&mut std::array::from_fn(|n| n as u8))
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        data_encoding::HEXLOWER.encode(bytes)
+    }
+
+    /// Computed with Python's `hmac`, after RFC 5869. Whoever changes one of these loses every store there is.
+    #[test]
+    fn derived_keys_never_change() {
+        assert_eq!(key().id().to_string(), "ac41783e");
+        assert_eq!(
+            hex(key().derive(Label::DEVICE_TAG).expose()),
+            "9a44d5e6a33856ef38d4f4132c7ed7a3a2abe97a390332872df92953ea511b63"
+        );
+        assert_eq!(
+            hex(key().derive(Label::LOGIN_HASH).expose()),
+            "945c9933241c3f0c9a6695121677a65f7cc74a96c3a596e46536ca05b57d4a0e"
+        );
+        assert_eq!(
+            hex(derive(key().secret.expose(), &["gatepost record/", Kind::Claim.name()]).expose()),
+            "e8e650332297ada1f192b723cdd785d7b21ac7600b379654de921903f78fdcf6"
+        );
+    }
+
+    #[test]
+    fn a_sealed_record_of_the_first_version_opens_for_ever() {
+        let sealed = data_encoding::HEXLOWER.decode(SEALED.as_bytes()).unwrap();
+        let plain = Sealer::new(&key())
+            .open(Kind::Login, b"\x02alice", Version(7), sealed)
+            .unwrap();
+        assert_eq!(plain.as_slice(), b"what was sealed");
+    }
+
+    const SEALED: &str =
+        "01ac41783e6465666768696a6b6c6d6e6f887af151c14308a08473b591537d4c1d31206b5ba01d0c54c8dfb263c570d5";
+
+    #[test]
+    fn opens_only_whole_and_in_its_own_place() {
+        let sealer = Sealer::new(&key());
+        let (kind, place, version) = (Kind::Claim, b"\x07place".as_slice(), Version(9));
+        let sealed = sealer.seal(kind, place, version, b"content").ok().unwrap();
+        let open = |kind, place, version, sealed: &[u8]| sealer.open(kind, place, version, sealed.to_vec());
+        assert_eq!(
+            open(kind, place, version, &sealed).unwrap().as_slice(),
+            b"content"
+        );
+        let altered = Some(UnsealError::Altered(kind));
+        assert_eq!(open(kind, b"\x07other", version, &sealed).err(), altered);
+        assert_eq!(open(kind, place, Version(8), &sealed).err(), altered);
+        assert_eq!(
+            open(Kind::Budget, place, version, &sealed).err(),
+            Some(UnsealError::Altered(Kind::Budget))
+        );
+        for length in 0..sealed.len() {
+            assert_eq!(
+                open(kind, place, version, &sealed[..length]).err(),
+                altered,
+                "cut to {length}"
+            );
+        }
+        for at in 0..sealed.len() {
+            let mut flipped = sealed.clone();
+            flipped[at] ^= 0x40;
+            let error = open(kind, place, version, &flipped).unwrap_err();
+            match at {
+                0 => assert_eq!(error, UnsealError::LaterFormat { kind, found: 0x41 }),
+                1..5 => assert!(matches!(error, UnsealError::OtherKey { .. })),
+                _ => assert_eq!(error, UnsealError::Altered(kind), "bit of byte {at}"),
+            }
+        }
+    }
+
+    #[test]
+    fn another_box_key_is_told_as_such() {
+        let (ours, theirs) = (key(), BoxKey::generate().unwrap());
+        let sealed = Sealer::new(&theirs)
+            .seal(Kind::Meta, b"\x01", Version(1), b"content")
+            .ok()
+            .unwrap();
+        let error = Sealer::new(&ours)
+            .open(Kind::Meta, b"\x01", Version(1), sealed)
+            .unwrap_err();
+        assert_eq!(
+            error,
+            UnsealError::OtherKey {
+                kind: Kind::Meta,
+                found: theirs.id(),
+                ours: ours.id()
+            }
+        );
+        assert!(error.to_string().contains("put the box key of this store back"));
+    }
+
+    #[test]
+    fn the_same_record_never_looks_the_same_twice() {
+        let sealer = Sealer::new(&key());
+        let seal = || {
+            sealer
+                .seal(Kind::Login, b"\x02a", Version(1), b"content")
+                .ok()
+                .unwrap()
+        };
+        let (one, two) = (seal(), seal());
+        assert_ne!(one[HEAD..], two[HEAD..]);
+    }
+
+    #[test]
+    fn the_key_shows_itself_nowhere() {
+        let shown = format!("{:?} {:#?}", key(), key());
+        assert!(
+            !shown.contains("00, 01") && !shown.contains("0001") && !shown.contains("1,\n"),
+            "{shown}"
+        );
+        assert!(shown.contains("[secret]"));
+    }
 }

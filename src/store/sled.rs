@@ -32,7 +32,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
-use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 /// The engine. Fields are dropped in this order: the writer ends, sled closes, its lock is seen free, ours is freed.
 pub(super) struct SledEngine {
@@ -99,7 +99,7 @@ struct Shared {
     view: RwLock<()>,
     waiting: Mutex<Waiting>,
     wake: Condvar,
-    room: Semaphore,
+    room: Arc<Semaphore>,
     changes: Changes,
 }
 
@@ -120,6 +120,8 @@ struct Waiting {
 struct Job {
     batch: EngineBatch,
     answer: oneshot::Sender<Result<EngineOutcome, StoreError>>,
+    /// Held by the job and not by who waits for it: abandoned jobs count as well.
+    _place: OwnedSemaphorePermit,
 }
 
 /// A lazy write that is not in sled yet.
@@ -201,12 +203,19 @@ impl Shared {
 
     /// Answers a batch when it is on the disk.
     async fn commit(&self, batch: EngineBatch) -> Result<EngineOutcome, StoreError> {
-        let _place: SemaphorePermit<'_> = self.room.acquire().await.map_err(|_| self.stopped_error())?;
+        let place = Arc::clone(&self.room)
+            .acquire_owned()
+            .await
+            .map_err(|_| self.stopped_error())?;
         let (answer, answered) = oneshot::channel();
         {
             let mut waiting = self.waiting();
             waiting.refuse_if_stopped()?;
-            waiting.jobs.push_back(Job { batch, answer });
+            waiting.jobs.push_back(Job {
+                batch,
+                answer,
+                _place: place,
+            });
         }
         self.wake.notify_one();
         // A writer that is gone has dropped the other half.
@@ -554,6 +563,7 @@ fn words(payload: &(dyn std::any::Any + Send)) -> String {
 /// 3. If that fails and there are snapshots: the directory is copied aside, the snapshots are removed, and sled rebuilds
 ///    itself from its log. Without snapshots there is nothing to remove and no copy is made, so that a gateway which is
 ///    restarted in a loop does not fill the disk with copies.
+///    A log that is damaged itself can come out shorter: who opens the store checks that its first record is there.
 /// 4. If that fails too, the error names the copy and says what to do.
 ///
 /// The caller's lock proves that no other process uses the directory.
@@ -587,7 +597,7 @@ fn start(dir: &Path, db: Db, lock: DirLock) -> io::Result<SledEngine> {
         view: RwLock::default(),
         waiting: Mutex::default(),
         wake: Condvar::new(),
-        room: Semaphore::new(WAITING_COMMITS),
+        room: Arc::new(Semaphore::new(WAITING_COMMITS)),
         changes: Changes::default(),
     });
     let writer = Writer::start(&shared)?;
@@ -680,7 +690,8 @@ fn rebuild(dir: &Path, cause: String) -> Result<(Db, String), OpenError> {
     match try_open(dir) {
         Ok(db) => {
             let done = format!(
-                "the store did not open ({cause}); it was rebuilt from its log, and a copy of what was found is at {}",
+                "the store did not open ({cause}); it was rebuilt from its log; look whether anything is missing, and restore \
+                 a backup if so; a copy of what was found is at {}",
                 copy.display()
             );
             Ok((db, done))

@@ -5,7 +5,8 @@
 
 use super::person::{self, Done};
 use super::{Failure, Method, Request, Response, change, no_such};
-use crate::admin::{Context, now, when};
+use crate::admin::{Context, now};
+use crate::report::rfc3339;
 use crate::store::records::{
     Batch, Death, Device, DeviceId, DeviceUse, Devices, Expect, Factors, Key, KeyRange, Person, Tombstone,
     UnixTime, Value,
@@ -185,11 +186,11 @@ fn view(person: &Person, device: &Device, used: Option<&DeviceUse>, token: Strin
         id: device.id.to_string(),
         client: device.client_hint.clone(),
         protocols: protocols.iter().map(ToString::to_string).collect(),
-        created: when::show(device.created),
+        created: rfc3339(device.created),
         first_network: device.first_network.to_string(),
-        last_seen: used.map(|used| when::show(used.last_seen)),
+        last_seen: used.map(|used| rfc3339(used.last_seen)),
         last_network: used.map(|used| used.last_network.to_string()),
-        refused: used.and_then(|used| used.refused).map(when::show),
+        refused: used.and_then(|used| used.refused).map(rfc3339),
         token,
     }
 }

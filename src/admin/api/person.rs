@@ -6,9 +6,10 @@
 use super::device::DeviceView;
 use super::token::TokenView;
 use super::{Failure, Method, Request, Response, change, device, no_such, random_id, token};
-use crate::admin::{Context, now, when};
+use crate::admin::{Context, now};
 use crate::auth::AccessSettings;
 use crate::auth::people::{self, RouteSettings};
+use crate::report::rfc3339;
 use crate::store::records::{
     Batch, Devices, Expect, Factors, Key, KeyRange, Mode, Person, PersonId, Record, Value,
 };
@@ -190,7 +191,7 @@ fn show(login: &str, context: &Context) -> Result<PersonDetail, Failure> {
             .map(|factors| token::views(&person, factors))
             .unwrap_or_default(),
         device_list: device::views(&person, devices, factors, context)?,
-        budget_spent: spent.map(when::show),
+        budget_spent: spent.map(rfc3339),
     })
 }
 
@@ -401,7 +402,7 @@ fn view(
         suspended: person.suspended,
         tokens: token_count(factors),
         devices: device_count(devices),
-        created: when::show(person.created),
+        created: rfc3339(person.created),
     }
 }
 

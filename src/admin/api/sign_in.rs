@@ -5,11 +5,11 @@
 
 use super::{Failure, Method, Request, Response, no_such, person};
 use crate::admin::{Context, when};
-use crate::reason::{Outcome, Reason};
-use crate::store::records::{Key, KeyRange, Order, PersonId, SignInEntry, UnixTime, Value};
+use crate::reason::Reason;
+use crate::report::sign_in::{Filter, SignInView};
+use crate::store::records::{Key, KeyRange, Order, SignInEntry, Value};
 use crate::store::{Change, Watch};
 use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
@@ -19,83 +19,39 @@ const DEFAULT_LIMIT: usize = 50;
 /// The most entries of one answer: about 3 MiB.
 const MAX_LIMIT: usize = 10_000;
 
-/// One decided attempt.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct SignInView {
-    /// When.
-    pub at: String,
-    /// Who: her login, or length and hash of a login that nobody has.
-    pub login: String,
-    /// By which protocol.
-    pub protocol: String,
-    /// From where.
-    pub address: String,
-    /// `admitted`, `refused`, `try_later` or `tls_needed`.
-    pub outcome: String,
-    /// Why.
-    pub reason: Reason,
-    /// In learning mode: what enforcing would have said.
-    pub enforcing_would: Option<Reason>,
-    /// Which device.
-    pub device: Option<String>,
-    /// What the mail program said about itself.
-    pub client: Option<String>,
-}
-
 /// Answers for the log.
 pub(super) fn handle(request: &Request, context: &Context) -> Result<Response, Failure> {
-    let filter = Filter::read(request, context)?;
+    let (limit, filter) = read(request, context)?;
     match (request.method, request.path.len()) {
         (Method::Get, 1) => {
-            let entries = last(&filter, context)?;
-            let views: Vec<SignInView> = entries.iter().map(|(_, entry)| view(entry)).collect();
+            let entries = last(limit, &filter, context)?;
+            let views: Vec<SignInView> = entries.iter().map(|(_, entry)| entry.into()).collect();
             Response::json(&views)
         }
-        (Method::Get, _) => Ok(Response::Follow(Box::new(Follow::start(filter, context)?))),
+        (Method::Get, _) => Ok(Response::Follow(Box::new(Follow::start(limit, filter, context)?))),
         _ => Err(no_such(request)),
     }
 }
 
-/// Which entries are wanted.
-struct Filter {
-    limit: usize,
-    person: Option<PersonId>,
-    reason: Option<Reason>,
-    since: Option<UnixTime>,
-    network: Option<IpNet>,
-}
-
-impl Filter {
-    fn read(request: &Request, context: &Context) -> Result<Filter, Failure> {
-        let limit = request.parsed("limit", |text| {
-            let limit = text.parse().ok().filter(|limit| (0..=MAX_LIMIT).contains(limit));
-            limit.ok_or_else(|| format!("accepted is a number from 0 to {MAX_LIMIT}"))
-        })?;
-        Ok(Filter {
-            limit: limit.unwrap_or(DEFAULT_LIMIT),
-            person: request
-                .parameter("person")
-                .map(|login| person::find(login, context))
-                .transpose()?
-                .map(|found| found.id),
-            reason: request.parsed("reason", reason)?,
-            since: request.parsed("since", |text| {
-                when::parse(text).ok_or_else(|| "accepted is a time such as 2026-11-23T21:06:00Z".to_string())
-            })?,
-            network: request.parsed("address", network)?,
-        })
-    }
-
-    fn wants(&self, entry: &SignInEntry) -> bool {
-        self.person.is_none_or(|person| entry.person == Some(person))
-            && self
-                .reason
-                .is_none_or(|reason| entry.reason == reason || entry.enforcing_would == Some(reason))
-            && self.since.is_none_or(|since| entry.at >= since)
-            && self
-                .network
-                .is_none_or(|network| network.contains(&entry.address))
-    }
+/// How many entries are wanted at most, and which.
+fn read(request: &Request, context: &Context) -> Result<(usize, Filter), Failure> {
+    let limit = request.parsed("limit", |text| {
+        let limit = text.parse().ok().filter(|limit| (0..=MAX_LIMIT).contains(limit));
+        limit.ok_or_else(|| format!("accepted is a number from 0 to {MAX_LIMIT}"))
+    })?;
+    let person = request
+        .parameter("person")
+        .map(|login| person::find(login, context))
+        .transpose()?;
+    let filter = Filter {
+        person: person.map(|found| found.id),
+        reason: request.parsed("reason", reason)?,
+        since: request.parsed("since", |text| {
+            when::parse(text).ok_or_else(|| "accepted is a time such as 2026-11-23T21:06:00Z".to_string())
+        })?,
+        network: request.parsed("address", network)?,
+    };
+    Ok((limit.unwrap_or(DEFAULT_LIMIT), filter))
 }
 
 /// New entries as they are decided.
@@ -122,10 +78,10 @@ pub enum Followed {
 }
 
 impl Follow {
-    fn start(filter: Filter, context: &Context) -> Result<Follow, Failure> {
+    fn start(limit: usize, filter: Filter, context: &Context) -> Result<Follow, Failure> {
         // The watch comes first, so that nothing falls between the last entries and the next one.
         let watch = context.store.watch();
-        let entries = last(&filter, context)?;
+        let entries = last(limit, &filter, context)?;
         let mut follow = Follow {
             filter,
             context: context.clone(),
@@ -144,7 +100,7 @@ impl Follow {
     /// The next entry, waiting for at most `patience`. Blocks: for plain threads.
     pub fn next(&mut self, patience: Duration) -> Followed {
         if let Some(entry) = self.ready.pop_front() {
-            return Followed::Entry(Box::new(view(&entry)));
+            return Followed::Entry(Box::new((&entry).into()));
         }
         let watch = &mut self.watch;
         let change = self
@@ -159,7 +115,7 @@ impl Follow {
         };
         match (taken, self.ready.pop_front()) {
             (Err(_), _) => Followed::End,
-            (Ok(()), Some(entry)) => Followed::Entry(Box::new(view(&entry))),
+            (Ok(()), Some(entry)) => Followed::Entry(Box::new((&entry).into())),
             (Ok(()), None) => Followed::Nothing,
         }
     }
@@ -195,21 +151,21 @@ impl Follow {
 }
 
 /// The last wanted entries, oldest first.
-fn last(filter: &Filter, context: &Context) -> Result<Vec<(Key, SignInEntry)>, Failure> {
+fn last(limit: usize, filter: &Filter, context: &Context) -> Result<Vec<(Key, SignInEntry)>, Failure> {
     const PAGE: usize = 500;
     let mut range = match filter.since {
         Some(since) => KeyRange::sign_ins(since.0.saturating_mul(1000), u64::MAX, Order::Descending),
         None => KeyRange::all_sign_ins(Order::Descending),
     };
     let mut found = VecDeque::new();
-    while found.len() < filter.limit {
+    while found.len() < limit {
         let page = context.wait(context.store.scan(range.clone(), PAGE))?;
         let Some(last) = page.records.last().map(|(key, _)| key.clone()) else {
             break;
         };
         for (key, record) in page.records {
             if let Value::SignIn(entry) = record.value
-                && found.len() < filter.limit
+                && found.len() < limit
                 && filter.wants(&entry)
             {
                 found.push_front((key, entry));
@@ -233,19 +189,18 @@ fn newest(context: &Context) -> Result<u64, Failure> {
 }
 
 fn reason(text: &str) -> Result<Reason, String> {
-    let names: Vec<String> = Reason::ALL.iter().map(|reason| name(*reason)).collect();
-    let index = names.iter().position(|name| *name == text.replace('-', "_"));
-    index
-        .map(|index| Reason::ALL[index])
-        .ok_or_else(|| format!("accepted is one of {}", names.join(", ")))
-}
-
-/// A reason's name in JSON and on the command line.
-pub fn name(reason: Reason) -> String {
-    match serde_json::to_value(reason) {
-        Ok(serde_json::Value::String(name)) => name,
-        _ => String::new(),
-    }
+    let wanted = text.replace('-', "_");
+    let accepted = || {
+        Reason::ALL
+            .iter()
+            .map(|reason| reason.name())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let found = Reason::ALL.iter().find(|reason| reason.name() == wanted);
+    found
+        .copied()
+        .ok_or_else(|| format!("accepted is one of {}", accepted()))
 }
 
 fn network(text: &str) -> Result<IpNet, String> {
@@ -253,24 +208,4 @@ fn network(text: &str) -> Result<IpNet, String> {
         .parse::<IpNet>()
         .or_else(|_| text.parse().map(|address: std::net::IpAddr| address.into()));
     network.map_err(|_| "accepted is an address or a network such as 192.0.2.0/24".into())
-}
-
-fn view(entry: &SignInEntry) -> SignInView {
-    let outcome = match entry.reason.outcome() {
-        Outcome::Admitted => "admitted",
-        Outcome::Refused => "refused",
-        Outcome::TryLater => "try_later",
-        Outcome::TlsNeeded => "tls_needed",
-    };
-    SignInView {
-        at: when::show(entry.at),
-        login: entry.login.clone(),
-        protocol: entry.protocol.to_string(),
-        address: entry.address.to_string(),
-        outcome: outcome.into(),
-        reason: entry.reason,
-        enforcing_would: entry.enforcing_would,
-        device: entry.device.map(|device| device.to_string()),
-        client: entry.client_hint.clone(),
-    }
 }

@@ -1,7 +1,8 @@
 //! The state of the gateway and its store: `GET /status`.
 
 use super::{Failure, Method, Request, Response, no_such, person};
-use crate::admin::{Context, now, when};
+use crate::admin::{Context, now};
+use crate::report::rfc3339;
 use crate::store::records::Mode;
 use serde::{Deserialize, Serialize};
 
@@ -53,7 +54,7 @@ fn status(context: &Context) -> Result<Status, Failure> {
     let facts = &context.facts;
     let gateway = facts.started.map(|started| Gateway {
         pid: std::process::id(),
-        started: when::show(started),
+        started: rfc3339(started),
         uptime: now().since(started).as_secs(),
         sessions: super::session::count(context),
     });

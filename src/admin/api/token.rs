@@ -5,7 +5,8 @@
 
 use super::person::{self, Done};
 use super::{Failure, Method, Request, Response, change, fill_random, no_such, random_id};
-use crate::admin::{Context, now, when};
+use crate::admin::{Context, now};
+use crate::report::rfc3339;
 use crate::secret::Secret;
 use crate::store::records::{
     Batch, Expect, FactorId, FactorState, Factors, Key, Mode, Person, Totp, TotpHash, Value,
@@ -285,7 +286,7 @@ fn view(person: &Person, totp: &Totp) -> TokenView {
         period: totp.period,
         algorithm: name.into(),
         active: totp.state == FactorState::Active,
-        created: when::show(totp.created),
+        created: rfc3339(totp.created),
     }
 }
 
