@@ -799,6 +799,34 @@ fn sessions_are_listed_and_cut() {
     gateway.stop();
 }
 
+#[test]
+fn a_file_in_the_place_of_the_socket_is_left_alone() {
+    let place = Place::new();
+    Gateway::start(&place).stop();
+    let socket = &place.settings.admin_socket;
+    std::fs::write(socket, "precious").unwrap();
+    assert!(matches!(server::bind(socket), Err(SocketError::NoSocket(_))));
+    assert_eq!(std::fs::read_to_string(socket).unwrap(), "precious");
+}
+
+#[test]
+fn root_does_not_lock_the_gateways_user_out() {
+    // Only root can give a directory away, and only root could do the harm.
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let place = Place::new();
+    place.run("person add alice");
+    std::os::unix::fs::chown(&place.settings.data_dir, Some(12_345), None).unwrap();
+    let said = place.run("person add bob");
+    assert_eq!(said.code, cli::FAILED);
+    assert!(
+        said.err
+            .contains("belongs to user 12345; run this as that user: sudo -u '#12345'"),
+        "{said:?}"
+    );
+}
+
 /// A writer that hands over whole lines.
 struct Lines(mpsc::Sender<String>, Vec<u8>);
 

@@ -14,7 +14,7 @@ use std::fmt;
 use std::fs::{DirBuilder, Permissions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -70,6 +70,8 @@ pub enum SocketError {
         /// Its owner.
         owner: u32,
     },
+    /// Something else is in the socket's place, and is not overwritten.
+    NoSocket(PathBuf),
     /// The operating system refused.
     Io {
         /// What was tried on.
@@ -92,6 +94,11 @@ impl fmt::Display for SocketError {
                 f,
                 "{} belongs to user {owner}; change its owner, or set admin_socket",
                 directory.display()
+            ),
+            SocketError::NoSocket(path) => write!(
+                f,
+                "{} is there and is no socket; move it away, or set admin_socket",
+                path.display()
             ),
             SocketError::Io { path, cause } => write!(f, "{} cannot be used: {cause}", path.display()),
         }
@@ -122,6 +129,9 @@ pub fn bind(path: &Path) -> Result<AdminSocket, SocketError> {
     judge_directory(directory)?;
     if UnixStream::connect(path).is_ok() {
         return Err(SocketError::InUse(path.to_path_buf()));
+    }
+    if std::fs::symlink_metadata(path).is_ok_and(|metadata| !metadata.file_type().is_socket()) {
+        return Err(SocketError::NoSocket(path.to_path_buf()));
     }
     // Bound under another name and renamed: nobody ever meets a path without a listener, and tiny_http, which removes the
     // path it was bound to whenever a server is dropped, leaves ours alone when the server is rebuilt.

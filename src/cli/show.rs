@@ -382,6 +382,48 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_start_without_a_mail_server_says_what_to_do_next() {
+        let around = crate::config::Surroundings {
+            root: true,
+            home: None,
+            xdg_data_home: None,
+            xdg_runtime_dir: None,
+            hostname: "box".into(),
+            ipv6: true,
+            gateways: Vec::new(),
+        };
+        let said = |text: &str| {
+            let settings = crate::config::load_text(text, None, &around).unwrap().settings;
+            let mut out = Vec::new();
+            start(&settings, &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let bare = said("");
+        for expected in [
+            "configuration  none: defaults\n",
+            "listener       imaps: imap on [::]:993, TLS\n",
+            "listener       imap: imap on [::]:143, STARTTLS\n",
+            "Write into /etc/gatepost/gatepost.toml:",
+            "gatepost token enrol alice@example.org",
+        ] {
+            assert!(bare.contains(expected), "{expected}: {bare}");
+        }
+        // What is suggested is right.
+        let suggested: String = bare
+            .lines()
+            .skip_while(|line| !line.contains("[[upstream]]"))
+            .take(5)
+            .collect::<Vec<_>>()
+            .join("\n");
+        let ready = said(&suggested);
+        assert!(
+            ready.contains("upstream       office: imap at mail.example.org:993, TLS\n"),
+            "{ready}"
+        );
+        assert!(!ready.contains("Next:"), "{ready}");
+    }
+
     /// Reads the picture back, module by module, and compares it with the code itself.
     #[test]
     fn the_picture_is_the_code() {
