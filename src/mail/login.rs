@@ -4,10 +4,13 @@
 //! nothing of it weighs on the hours that the session may last.
 
 use super::drive::{Drive, Turn, now};
-use super::upstream::MailProver;
-use super::{Front, relay::Relay};
-use crate::auth::{Admission, Attempt};
-use crate::gate::{SessionHandle, SignedIn};
+use super::Front;
+use super::relay::Relay;
+use super::session::Session;
+use super::upstream::{MailProver, Proven};
+use crate::auth::Attempt;
+use crate::gate::SignedIn;
+use crate::gate::sessions::SessionHandle;
 use crate::net::{ListenTls, Stream};
 use crate::wire::{ClientTls, CloseCause, Credentials, ServerEvent, ServerFacts, ServerMachine};
 use std::net::SocketAddr;
@@ -19,16 +22,6 @@ pub(super) enum Ended {
     SignedIn(Box<Session>),
     /// Closed before that.
     Closed(CloseCause),
-}
-
-/// A session that is ready to be spliced.
-pub(super) struct Session {
-    /// The two streams, the guard and what is left over.
-    pub(super) relay: Relay,
-    /// Its entry in the registry.
-    pub(super) handle: SessionHandle,
-    /// Who was let in.
-    pub(super) admission: Admission,
 }
 
 /// One connection before sign-in.
@@ -109,7 +102,7 @@ impl<'a> Login<'a> {
                     match self.decide(&mut drive, credentials).await {
                         Decided::Refused => {}
                         Decided::Gone => return Ended::Closed(CloseCause::ClientClosed),
-                        Decided::Admitted(admitted) => return self.hand_over(drive, *admitted).await,
+                        Decided::Admitted(handle, proven) => return self.hand_over(drive, handle, *proven).await,
                     }
                 }
             }
@@ -145,9 +138,9 @@ impl<'a> Login<'a> {
                 drive.machine().refuse(refusal, leaves_at);
                 Decided::Refused
             }
-            SignedIn::Admitted { admission, session } => {
+            SignedIn::Admitted { session, .. } => {
                 let proven = prover.into_proven().expect("an admitted trial was accepted by this prover");
-                Decided::Admitted(Box::new(Admitted { admission, handle: session, proven }))
+                Decided::Admitted(session, proven)
             }
         }
     }
@@ -167,9 +160,8 @@ impl<'a> Login<'a> {
 
     /// The upstream's own success goes to the client; then both streams, the guard and every byte that either side has
     /// already sent go to the relay.
-    async fn hand_over(&self, mut drive: Drive<dyn ServerMachine>, admitted: Admitted) -> Ended {
-        let Admitted { admission, handle, proven } = admitted;
-        let super::upstream::Proven { stream: upstream, ready } = *proven;
+    async fn hand_over(&self, mut drive: Drive<dyn ServerMachine>, handle: SessionHandle, proven: Proven) -> Ended {
+        let Proven { stream: upstream, ready, name } = proven;
         drive.machine().admit(ready.success);
         if drive.step(self.deadline).await.is_err() {
             return Ended::Closed(CloseCause::ClientClosed);
@@ -177,6 +169,7 @@ impl<'a> Login<'a> {
         let (client, machine, unread) = drive.into_parts();
         let mut to_upstream = machine.into_leftover();
         to_upstream.0.extend_from_slice(&unread);
+        let tls = client.tls_version();
         let relay = Relay {
             client,
             upstream,
@@ -185,18 +178,12 @@ impl<'a> Login<'a> {
             to_client: ready.leftover,
             idle: self.front.limits.idle,
         };
-        Ended::SignedIn(Box::new(Session { relay, handle, admission }))
+        Ended::SignedIn(Box::new(Session { relay, handle, upstream: name, tls, since: now() }))
     }
 }
 
 enum Decided {
     Refused,
     Gone,
-    Admitted(Box<Admitted>),
-}
-
-struct Admitted {
-    admission: Admission,
-    handle: SessionHandle,
-    proven: Box<super::upstream::Proven>,
+    Admitted(SessionHandle, Box<Proven>),
 }

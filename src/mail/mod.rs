@@ -3,13 +3,13 @@
 mod drive;
 mod login;
 pub mod relay;
+mod session;
 pub mod upstream;
 
 use crate::gate::Gate;
 use crate::net::{Admission, ListenLimits, ListenTls, Listener, ListenerSettings, ServerTls, Shutdown, Stream};
-use crate::report::session_line::SessionLine;
 use crate::wire::{CloseCause, Dialect, Limits};
-use login::{Ended, Login, Session};
+use login::{Ended, Login};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,22 +62,30 @@ impl Front {
 
     /// The login task: ends with the verdict. What was admitted goes on in the relay's own small task.
     async fn connection(self: Arc<Self>, stream: Stream, client: SocketAddr) {
-        let line = SessionLine::begin(&self.settings.name, self.dialect.protocol, client);
-        let Ok(place) = self.places.admit(client.ip()) else {
-            return line.closed(self.turn_away(stream, CloseCause::NoPlace).await.name());
+        let ended = match self.places.admit(client.ip()) {
+            Ok(place) => {
+                let ended = Login::new(&self, client).run(stream).await;
+                drop(place);
+                ended
+            }
+            Err(_) => Ended::Closed(self.turn_away(stream, CloseCause::NoPlace).await),
         };
-        let ended = Login::new(&self, client).run(stream).await;
-        drop(place);
         match ended {
-            Ended::Closed(cause) => line.closed(cause.name()),
+            Ended::Closed(cause) => self.never_signed_in(client, cause),
             Ended::SignedIn(session) => {
                 let alive = self.shutdown.track();
                 tokio::spawn(async move {
-                    relay(line, *session).await;
+                    session.run().await;
                     drop(alive);
                 });
             }
         }
+    }
+
+    /// The line of a connection that was no session. Scanners make many of them: only for who wants to look.
+    fn never_signed_in(&self, client: SocketAddr, cause: CloseCause) {
+        let (listener, address, end) = (self.settings.name.as_str(), client.ip(), cause.name());
+        log::debug!(event = "connection", listener = listener, address:% = address, end = end; "closed before sign-in");
     }
 
     /// Says why in plain text and closes; behind implicit TLS only to those who do not speak TLS.
@@ -90,10 +98,4 @@ impl Front {
         }
         cause
     }
-}
-
-async fn relay(line: SessionLine, session: Session) {
-    let Session { relay, handle, admission } = session;
-    let ended = relay.run(handle.cut(), handle.traffic()).await;
-    line.ended(&admission, handle.id(), ended.up, ended.down, ended.cause.name());
 }

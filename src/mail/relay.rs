@@ -14,12 +14,13 @@
 //!
 //! Nothing that the guard did not pass is ever sent, also not at the end.
 
+use crate::gate::sessions::{Cut, Traffic};
 use crate::net::{Stream, pool};
 use crate::wire::{CloseCause, Direction, Guard, HoldFor, Leftover, MAX_HELD, OutBuf, Watch};
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -41,15 +42,6 @@ pub struct Relay {
     pub idle: Duration,
 }
 
-/// Bytes that went through, for whoever looks while the session lives.
-#[derive(Debug, Default)]
-pub struct Traffic {
-    /// From client to upstream.
-    pub up: AtomicU64,
-    /// From upstream to client.
-    pub down: AtomicU64,
-}
-
 /// How a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ended {
@@ -64,12 +56,12 @@ pub struct Ended {
 impl Relay {
     /// Relays until a side closes, the guard or `cut` ends it, or it idles.
     ///
-    /// `cut` tells from outside why the session must end. [`CloseCause::Drain`] waits for a boundary where a goodbye may
-    /// be said, as long as that takes; any other cause ends the session within [`CUT_WITHIN`], with a goodbye when a
-    /// boundary comes in time, and may follow a drain.
+    /// `cut` tells from outside that the session must end. [`Cut::Drain`] waits for a boundary where a goodbye may be said,
+    /// as long as that takes; [`Cut::Cut`] ends the session within [`CUT_WITHIN`], with a goodbye when a boundary comes in
+    /// time, and may follow a drain.
     pub fn run(
         self,
-        mut cut: watch::Receiver<Option<CloseCause>>,
+        mut cut: watch::Receiver<Option<Cut>>,
         traffic: &Traffic,
     ) -> impl Future<Output = Ended> + Send {
         let mut splice = Splice::new(self, traffic);
@@ -77,7 +69,7 @@ impl Relay {
             let mut timer = std::pin::pin!(sleep_until(splice.wake_at()));
             let mut may_be_cut = true;
             loop {
-                splice.be_told(*cut.borrow_and_update());
+                splice.be_told(cut.borrow_and_update().map(cause_of));
                 tokio::select! {
                     biased;
                     told = cut.changed(), if may_be_cut => may_be_cut = told.is_ok(),
@@ -85,6 +77,13 @@ impl Relay {
                 }
             }
         }
+    }
+}
+
+fn cause_of(cut: Cut) -> CloseCause {
+    match cut {
+        Cut::Drain => CloseCause::Drain,
+        Cut::Cut => CloseCause::Cut,
     }
 }
 

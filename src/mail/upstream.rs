@@ -115,11 +115,11 @@ impl Upstream {
         })
     }
 
-    /// Signs in as far as it goes. A connection that comes back [`Signed::In`] *is* the session.
+    /// Signs in as far as it goes. The connection that comes back *is* the session.
     async fn sign_in(&self, mut drive: Drive<dyn ClientMachine>, deadline: Instant) -> Signed {
         loop {
             match drive.turn(deadline).await {
-                Ok(Turn::Event(ClientEvent::Ready)) => return Signed::in_with(drive),
+                Ok(Turn::Event(ClientEvent::Ready)) => return self.signed_in(drive),
                 Ok(Turn::Event(ClientEvent::Rejected(rejection))) => return Signed::Refused(rejection),
                 Ok(Turn::Event(ClientEvent::Unavailable(outage))) => return Signed::Unanswered(outage),
                 Ok(Turn::Event(ClientEvent::StartTls)) => match self.upgrade(drive).await {
@@ -144,20 +144,20 @@ impl Upstream {
     }
 }
 
+impl Upstream {
+    fn signed_in(&self, drive: Drive<dyn ClientMachine>) -> Signed {
+        let (stream, machine, unread) = drive.into_parts();
+        let mut ready = machine.into_ready();
+        ready.leftover.0.extend_from_slice(&unread);
+        Signed::In(Box::new(Proven { stream, ready, name: self.settings.name.as_str().into() }))
+    }
+}
+
 /// How a sign-in at the upstream ended.
 enum Signed {
     In(Box<Proven>),
     Refused(Rejection),
     Unanswered(Outage),
-}
-
-impl Signed {
-    fn in_with(drive: Drive<dyn ClientMachine>) -> Signed {
-        let (stream, machine, unread) = drive.into_parts();
-        let mut ready = machine.into_ready();
-        ready.leftover.0.extend_from_slice(&unread);
-        Signed::In(Box::new(Proven { stream, ready }))
-    }
 }
 
 /// A signed-in upstream connection.
@@ -166,6 +166,8 @@ pub(super) struct Proven {
     pub(super) stream: Stream,
     /// What the upstream said, and what it sent after that.
     pub(super) ready: Ready,
+    /// The upstream's name.
+    pub(super) name: Arc<str>,
 }
 
 /// Proves a trial by the session's own login at the upstream, and keeps the proven connection for the session.
