@@ -1,14 +1,31 @@
 //! The running gateway: start-up, waiting for the end, an orderly stop.
 
-use crate::admin::Context;
-use crate::admin::now;
 use crate::admin::server::{self, AdminServer, SocketError};
+use crate::admin::{Context, now};
 use crate::config::Settings;
-use crate::store::{self, OpenError, Opened, StoreError};
+use crate::gate::sessions::Selector;
+use crate::gate::{Gate, GateError};
+use crate::mail::Front;
+use crate::mail::upstream::Upstreams;
+use crate::net::{Admission, ListenError, Listener, ListenerSettings, ServerTls, Shutdown, TlsError, raise_nofile};
+use crate::store::{self, OpenError, Opened, Store, StoreError};
+use crate::wire::{DIALECTS, Limits, dialect};
 use std::fmt;
 use std::io;
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout_at;
+
+/// How long sessions may take to reach a good moment for a goodbye.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// How long those may take that are cut after that.
+const CUT_GRACE: Duration = Duration::from_secs(2);
+
+/// How often the certificate's files are looked at.
+const CERTIFICATE_LOOK: Duration = Duration::from_secs(10);
 
 /// Why the gateway could not run, or did not end well.
 #[derive(Debug)]
@@ -19,6 +36,12 @@ pub enum RunError {
     Store(StoreError),
     /// The admin socket cannot be bound.
     Socket(SocketError),
+    /// A certificate, key, authority or pin cannot be used.
+    Tls(TlsError),
+    /// A listener cannot be opened.
+    Listen(ListenError),
+    /// The gate cannot be set up.
+    Gate(GateError),
     /// The runtime or its signals.
     Runtime(io::Error),
 }
@@ -36,6 +59,9 @@ impl fmt::Display for RunError {
             RunError::Open(error) => error.fmt(f),
             RunError::Store(error) => error.fmt(f),
             RunError::Socket(error) => error.fmt(f),
+            RunError::Tls(error) => error.fmt(f),
+            RunError::Listen(error) => error.fmt(f),
+            RunError::Gate(error) => error.fmt(f),
             RunError::Runtime(error) => write!(f, "the runtime cannot start: {error}"),
         }
     }
@@ -48,28 +74,170 @@ impl std::error::Error for RunError {}
 /// # Errors
 /// Every [`RunError`].
 pub fn run(settings: Settings) -> Result<(), RunError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(RunError::Runtime)?;
-    let opened = open(&settings)?;
-    if let Some(repaired) = &opened.repaired {
-        log::error!("the store was damaged and has been repaired: {repaired}");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(RunError::Runtime)?;
+    runtime.block_on(async {
+        let gateway = Gateway::start(settings).await?;
+        let waited = gateway.serve().await;
+        gateway.drain().await?;
+        waited.map_err(RunError::Runtime)
+    })
+}
+
+/// A gateway that serves.
+pub struct Gateway {
+    store: Store,
+    gate: Gate,
+    admin: AdminServer,
+    context: Context,
+    shutdown: Shutdown,
+    certificate: ServerTls,
+    addresses: Vec<(String, SocketAddr)>,
+}
+
+impl Gateway {
+    /// Opens the store and the listeners, and begins to serve in tasks of the current runtime.
+    ///
+    /// # Errors
+    /// Every [`RunError`]; nothing goes on then.
+    pub async fn start(settings: Settings) -> Result<Gateway, RunError> {
+        if let Err(error) = raise_nofile() {
+            log::warn!("the limit of open files stays as it is: {error}");
+        }
+        let opened = open(&settings)?;
+        if let Some(repaired) = &opened.repaired {
+            log::error!(event = "store-repaired"; "the store was damaged and has been repaired: {repaired}");
+        }
+        let alpn: Vec<&[u8]> = DIALECTS.iter().map(|dialect| dialect.alpn).collect();
+        let certificate = ServerTls::load(&settings.certificate, &alpn).map_err(RunError::Tls)?;
+        let upstreams = Upstreams::new(&settings.upstreams, &settings.access.routes).map_err(RunError::Tls)?;
+        let listeners = settings.listeners.iter().map(Listener::bind).collect::<Result<Vec<_>, _>>();
+        let listeners = listeners.map_err(RunError::Listen)?;
+        let socket = server::bind(&settings.admin_socket).map_err(RunError::Socket)?;
+        let gate = Gate::start(opened.store.clone(), settings.access.clone()).map_err(RunError::Gate)?;
+        let context = Context {
+            store: opened.store.clone(),
+            sessions: Some(gate.sessions().clone()),
+            facts: settings.facts(Some(now())),
+            runtime: tokio::runtime::Handle::current(),
+        };
+        let mut gateway = Gateway {
+            store: opened.store,
+            admin: AdminServer::start(socket, context.clone()),
+            gate,
+            context,
+            shutdown: Shutdown::new(),
+            certificate,
+            addresses: Vec::new(),
+        };
+        gateway.open_fronts(&settings, listeners, Arc::new(upstreams))?;
+        gateway.greet(&settings);
+        Ok(gateway)
     }
-    let socket = server::bind(&settings.admin_socket).map_err(RunError::Socket)?;
-    let context = Context {
-        store: opened.store.clone(),
-        sessions: None,
-        facts: settings.facts(Some(now())),
-        runtime: runtime.handle().clone(),
-    };
-    let admin = AdminServer::start(socket, context);
-    log::info!("commands are answered on {}", settings.admin_socket.display());
-    let waited = runtime.block_on(end_of_run());
-    admin.stop();
-    let flushed = runtime.block_on(opened.store.flush());
-    waited.map_err(RunError::Runtime)?;
-    flushed.map_err(RunError::Store)
+
+    fn open_fronts(
+        &mut self,
+        settings: &Settings,
+        listeners: Vec<Listener>,
+        upstreams: Arc<Upstreams>,
+    ) -> Result<(), RunError> {
+        let places = Admission::new(&settings.limits);
+        for (listener, of) in listeners.into_iter().zip(&settings.listeners) {
+            let address = listener.local_addr().map_err(RunError::Runtime)?;
+            self.addresses.push((of.name.clone(), address));
+            let front = self.front(of, settings, &places, &upstreams);
+            tokio::spawn(Arc::new(front).serve(listener));
+        }
+        tokio::spawn(self.certificate.clone().watch(CERTIFICATE_LOOK));
+        Ok(())
+    }
+
+    fn front(
+        &self,
+        listener: &ListenerSettings,
+        settings: &Settings,
+        places: &Admission,
+        upstreams: &Arc<Upstreams>,
+    ) -> Front {
+        Front {
+            settings: listener.clone(),
+            dialect: dialect(listener.protocol),
+            limits: settings.limits.clone(),
+            places: places.clone(),
+            wire_limits: Limits::default(),
+            hostname: settings.hostname.clone(),
+            tls: self.certificate.clone(),
+            gate: self.gate.clone(),
+            upstreams: Arc::clone(upstreams),
+            shutdown: self.shutdown.clone(),
+        }
+    }
+
+    /// Says where everything is, and what to do next where something is missing.
+    fn greet(&self, settings: &Settings) {
+        for ((name, address), of) in self.addresses.iter().zip(&settings.listeners) {
+            log::info!(event = "listening", listener = name.as_str(), address:% = address, tls:? = of.tls; "{} for mail programs", of.protocol);
+        }
+        let fingerprint = data_encoding::HEXUPPER.encode(&self.certificate.fingerprint());
+        log::info!(event = "certificate", sha256 = fingerprint.as_str(); "the certificate that mail programs see");
+        log::info!("commands are answered on {}", settings.admin_socket.display());
+        if settings.upstreams.is_empty() {
+            log::warn!(
+                "no mail server is configured, so every sign-in is told to try later: write an [[upstream]] into a file, \
+                 check it with `gatepost check --config FILE`, and start with `gatepost run --config FILE`"
+            );
+        }
+    }
+
+    /// Where a listener listens; tells the port that was picked for port 0.
+    pub fn address(&self, listener: &str) -> Option<SocketAddr> {
+        self.addresses.iter().find(|(name, _)| name == listener).map(|(_, address)| *address)
+    }
+
+    /// What the admin API works with.
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// Waits for SIGTERM or SIGINT; SIGHUP reads the certificate's files again.
+    async fn serve(&self) -> io::Result<()> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hang_up = signal(SignalKind::hangup())?;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return Ok(log::info!("SIGTERM: draining")),
+                _ = interrupt.recv() => return Ok(log::info!("SIGINT: draining")),
+                _ = hang_up.recv() => self.reload(),
+            }
+        }
+    }
+
+    fn reload(&self) {
+        match self.certificate.reload() {
+            Ok(()) => log::info!(event = "certificate-reloaded"; "SIGHUP: the certificate's files were read again"),
+            Err(error) => log::error!(event = "certificate-kept"; "SIGHUP: the old certificate stays: {error}"),
+        }
+    }
+
+    /// Stops accepting, lets sessions say goodbye at a good moment, cuts what is left, and brings the store to the disk.
+    /// Ends early when nothing is left.
+    ///
+    /// # Errors
+    /// When the store cannot be brought to the disk.
+    pub async fn drain(self) -> Result<(), RunError> {
+        let until = Instant::now() + GRACE;
+        self.shutdown.drain(until);
+        self.gate.sessions().drain();
+        if timeout_at(until.into(), self.shutdown.drained()).await.is_err() {
+            let cut = self.gate.sessions().cut(Selector::All);
+            log::warn!(event = "drain-cut", sessions = cut; "sessions that found no good moment were cut");
+            let _ = timeout_at((until + CUT_GRACE).into(), self.shutdown.drained()).await;
+        }
+        // It joins plain threads, which may be waiting for this runtime.
+        let admin = self.admin;
+        let _ = tokio::task::spawn_blocking(move || admin.stop()).await;
+        self.store.flush().await.map_err(RunError::Store)
+    }
 }
 
 /// Opens the store. A command that works on it while no gateway runs has it for milliseconds: that is waited for.
@@ -83,15 +251,4 @@ fn open(settings: &Settings) -> Result<Opened, RunError> {
         }
     }
     store::open(&settings.store()).map_err(RunError::Open)
-}
-
-/// Waits for SIGTERM or SIGINT.
-async fn end_of_run() -> io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => log::info!("SIGTERM: stopping"),
-        _ = interrupt.recv() => log::info!("SIGINT: stopping"),
-    }
-    Ok(())
 }

@@ -267,11 +267,8 @@ fn revoking_a_device_cuts_its_session_and_kills_its_literal() {
     let literal = format!("secret@{}", stage.alice.code());
     let mut client = stage.gateway.client();
     assert!(client.command("a", &format!("LOGIN alice {literal}")).starts_with("a OK"));
-    let devices = stage.gateway.admin("GET", "/persons/alice@example.org/devices", serde_json::json!({}));
-    let device = devices.body()["devices"][0]["id"].as_str().unwrap().to_owned();
-    let revoked =
-        stage.gateway.admin("DELETE", &format!("/persons/alice@example.org/devices/{device}"), serde_json::json!({}));
-    assert!(revoked.is_ok(), "{revoked:?}");
+    let devices = stage.gateway.devices("alice@example.org");
+    stage.gateway.revoke("alice@example.org", &devices[0]);
     assert!(client.rest().starts_with("* BYE"), "the live session ends with a goodbye");
     let answer = stage.gateway.client().command("b", &format!("LOGIN alice {literal}"));
     assert!(answer.starts_with("b NO [AUTHENTICATIONFAILED]"), "{answer}");
@@ -314,7 +311,6 @@ fn the_wrong_transport_is_answered_at_once() {
 fn learning_lets_the_password_alone_in_and_remembers_nothing() {
     let stage = Stage::with(Script::default(), "mode = \"learning\"");
     assert!(stage.gateway.client().command("a", "LOGIN alice secret").starts_with("a OK"));
-    let devices = stage.gateway.admin("GET", "/persons/alice@example.org/devices", serde_json::json!({}));
-    assert_eq!(devices.body()["devices"].as_array().unwrap().len(), 0);
+    assert!(stage.gateway.devices("alice@example.org").is_empty());
     assert!(stage.gateway.client().command("a", "LOGIN alice wrong").starts_with("a NO"));
 }

@@ -1,11 +1,13 @@
 //! A whole gateway in this process, on free ports, with an enrolled person.
 
 use super::client::Client;
-use gatepost::admin::api::{Request, Response};
-use gatepost::config;
+use gatepost::admin::api::person::NewPerson;
+use gatepost::admin::api::token::NewToken;
+use gatepost::admin::api::{self, Failure, Method, Request, Response};
+use gatepost::config::{self, Surroundings};
 use gatepost::run::Gateway;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tempfile::TempDir;
 
@@ -63,7 +65,8 @@ impl TestGateway {
             dir = path.display(),
             upstream = upstream.replace("{dir}", &path.display().to_string()),
         );
-        let mut settings = config::parse(&text, Path::new("test.toml")).unwrap_or_else(|errors| panic!("{errors}"));
+        let loaded = config::load_text(&text, Some(&path.join("gatepost.toml")), &nowhere());
+        let mut settings = loaded.unwrap_or_else(|error| panic!("{error}")).settings;
         settings.access.pace.floor = PACE;
         settings.access.pace.ceiling = PACE;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -88,24 +91,39 @@ impl TestGateway {
     }
 
     /// Asks the admin API what the command line would ask.
-    pub fn admin(&self, method: &str, path: &str, body: serde_json::Value) -> Response {
-        let context = self.running().context();
-        gatepost::admin::api::handle(&Request::new(method, path, body), &context)
+    pub fn admin(&self, request: &Request) -> Result<serde_json::Value, Failure> {
+        match api::handle(request, self.running().context())? {
+            Response::Json(body) => Ok(serde_json::from_slice(body.expose()).unwrap()),
+            Response::Follow(_) => panic!("nothing is followed here"),
+        }
     }
 
     /// Adds a person with a TOTP token and gives the token back.
     pub fn enrol(&self, login: &str) -> Phone {
-        let added = self.admin("POST", "/persons", serde_json::json!({ "login": login }));
-        assert!(added.is_ok(), "{added:?}");
-        let token = self.admin("POST", &format!("/persons/{login}/tokens"), serde_json::json!({}));
-        assert!(token.is_ok(), "{token:?}");
-        Phone::new(token.body()["base32"].as_str().unwrap())
+        let person = NewPerson { login: login.to_owned(), aliases: Vec::new() };
+        self.admin(&Request::new(Method::Post, &["people"]).with_body(&person)).unwrap();
+        let token =
+            NewToken { label: "phone".to_owned(), digits: 6, period: 30, algorithm: "sha1".to_owned() };
+        let enrolment = self.admin(&Request::new(Method::Post, &["people", login, "tokens"]).with_body(&token));
+        Phone::new(enrolment.unwrap()["seed"].as_str().unwrap())
+    }
+
+    /// The identifiers of a person's devices.
+    pub fn devices(&self, login: &str) -> Vec<String> {
+        let devices = self.admin(&Request::new(Method::Get, &["people", login, "devices"])).unwrap();
+        let id = |device: &serde_json::Value| device["id"].as_str().unwrap().to_owned();
+        devices.as_array().unwrap().iter().map(id).collect()
+    }
+
+    /// Revokes a device.
+    pub fn revoke(&self, login: &str, device: &str) {
+        self.admin(&Request::new(Method::Delete, &["people", login, "devices", device])).unwrap();
     }
 
     /// Ends it as SIGTERM would.
     pub fn drain(&mut self) {
         if let Some(gateway) = self.gateway.take() {
-            self.runtime.block_on(gateway.drain());
+            self.runtime.block_on(gateway.drain()).unwrap();
         }
     }
 
@@ -117,6 +135,19 @@ impl TestGateway {
 impl Drop for TestGateway {
     fn drop(&mut self) {
         self.drain();
+    }
+}
+
+/// A machine of which the loader knows nothing.
+fn nowhere() -> Surroundings {
+    Surroundings {
+        root: false,
+        home: None,
+        xdg_data_home: None,
+        xdg_runtime_dir: None,
+        hostname: "localhost".into(),
+        ipv6: false,
+        gateways: Vec::new(),
     }
 }
 
