@@ -157,7 +157,8 @@ pub struct Phone {
 }
 
 impl Phone {
-    fn new(base32: &str) -> Phone {
+    /// Scans the seed.
+    pub fn new(base32: &str) -> Phone {
         let seed = data_encoding::BASE32_NOPAD.decode(base32.as_bytes()).unwrap();
         Phone { token: totp_rs::Builder::new().with_secret(seed).build().unwrap() }
     }

@@ -30,6 +30,8 @@ pub struct Script {
     pub after_starttls: &'static str,
     /// What happens at the sign-in.
     pub at_login: AtLogin,
+    /// The password that [`AtLogin::Check`] takes.
+    pub password: &'static str,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -41,7 +43,7 @@ pub enum Transport {
 
 #[derive(Clone, Copy, PartialEq)]
 pub enum AtLogin {
-    /// Compares the password with `secret`.
+    /// Compares the password with the script's.
     Check,
     /// Never answers.
     Silent,
@@ -64,6 +66,7 @@ impl Default for Script {
             after_success: "",
             after_starttls: "",
             at_login: AtLogin::Check,
+            password: "secret",
         }
     }
 }
@@ -178,7 +181,7 @@ fn serve(socket: TcpStream, script: &Script, shared: &Arc<Shared>) -> io::Result
             }
             "LOGIN" => {
                 let arguments = wire.literals(rest.to_owned())?;
-                let good = arguments.contains("secret");
+                let good = arguments.contains(script.password);
                 login(&mut wire, script, &tag, good)?;
             }
             "AUTHENTICATE" => {
@@ -189,7 +192,7 @@ fn serve(socket: TcpStream, script: &Script, shared: &Arc<Shared>) -> io::Result
                         wire.line()?
                     }
                 };
-                let good = base64_decode(&response).ends_with(b"\0secret");
+                let good = base64_decode(&response).ends_with(format!("\0{}", script.password).as_bytes());
                 login(&mut wire, script, &tag, good)?;
             }
             "LOGOUT" => {
