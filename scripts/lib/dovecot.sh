@@ -171,7 +171,7 @@ userdb {
 EOF
 }
 
-# Debian 13 and later: the same under the new names.
+# Debian 13 has 2.4: the same under new names.
 dovecot_2_4() {
     local dir=$1
     printf 'dovecot_config_version = 2.4.0\ndovecot_storage_version = 2.4.0\n'

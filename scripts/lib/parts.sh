@@ -35,6 +35,10 @@ quick_parts() {
     part "shell scripts" check_shell
     part "lints" cargo clippy --locked --all-targets -- -D warnings
     part "no second TLS library, no OpenSSL" check_banned_crates
+    # Not in Debian, and minutes to build: for those who have it.
+    if command -v cargo-deny >/dev/null; then
+        part "licences and sources of crates" cargo deny --offline check bans licenses sources
+    fi
 }
 
 # Every file in git that says it is a shell script or is sourced by one; a file must not be forgotten in a list.
