@@ -315,14 +315,15 @@ fn word_refusals(file: &str, text: &str) -> Vec<String> {
 
 /// Where a word stands by itself: `log::` is not in `catalog::`.
 fn find_word(text: &str, word: &str) -> Option<usize> {
-    let part_of_name = |c: char| c.is_alphanumeric() || c == '_';
+    let in_name = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+    // Both sides of an end of the word are of one name only where both are of some name.
+    let (first, last) = (in_name(word.chars().next()), in_name(word.chars().next_back()));
     text.match_indices(word)
         .map(|(offset, _)| offset)
         .find(|&offset| {
-            let before = text[..offset].chars().next_back();
-            let after = text[offset + word.len()..].chars().next();
-            !(word.starts_with(part_of_name) && before.is_some_and(part_of_name))
-                && !(word.ends_with(part_of_name) && after.is_some_and(part_of_name))
+            let before = in_name(text[..offset].chars().next_back());
+            let after = in_name(text[offset + word.len()..].chars().next());
+            !(first && before || last && after)
         })
 }
 
