@@ -27,24 +27,3 @@ pub struct RouteSettings {
     /// The route's mode, where it differs from the box's.
     pub mode: Option<Mode>,
 }
-/// tmp
-pub fn normalise(login: &[u8], settings: &super::AccessSettings) -> Option<String> {
-    let l = std::str::from_utf8(login).ok()?.trim().to_lowercase();
-    if l.is_empty() {
-        return None;
-    }
-    if l.contains('@') {
-        Some(l)
-    } else {
-        Some(format!("{l}@{}", settings.default_domain.as_ref()?))
-    }
-}
-/// tmp
-pub fn route<'a>(login: &str, access: &'a super::AccessSettings) -> Option<&'a RouteSettings> {
-    let domain = login.rsplit_once('@')?.1;
-    access
-        .routes
-        .iter()
-        .find(|r| r.domains.iter().any(|d| d == domain))
-        .or_else(|| access.routes.iter().find(|r| r.domains.iter().any(|d| d == "*")))
-}
