@@ -4,7 +4,20 @@
 //! what it needs next ([`Need`]); `gate/` carries that out and gives the [`Answer`] back, until there is a [`Verdict`].
 //! What the policy remembers between attempts lives in [`Memory`], bounded, owned by the gate and handed in by [`World`].
 
+#![allow(dead_code, reason = "signatures first; bodies follow in the next commits")]
+
+mod bounded;
+mod device;
+mod factor;
+mod literal;
+mod memory;
+mod pace;
 pub mod people;
+mod sign_in;
+mod throttle;
+
+pub use self::memory::{Charge, Memory};
+pub use self::sign_in::SignIn;
 
 use self::people::RouteSettings;
 
@@ -113,6 +126,12 @@ pub enum Need {
     Load(Vec<Key>),
     /// Argon2id of the attempt's literal, then HMAC with the device-tag key. -> [`Answer::Hashed`] or [`Answer::Busy`]
     SlowHash(SlowHashWork),
+    /// Pass the admission of the slow-hash pool and wait as long as the work would, without the work: so that a busy box
+    /// tells nobody whether a login exists or a code was right. -> [`Answer::Queued`] or [`Answer::Busy`]
+    Queue {
+        /// As in [`SlowHashWork::familiar`].
+        familiar: bool,
+    },
     /// Commit synced: the claim on a code. -> [`Answer::Committed`]
     Claim(Batch),
     /// Ask the upstream. From here until the answer the attempt counts as one password guess even if its client
@@ -140,6 +159,8 @@ pub enum Answer {
     Loaded(Vec<Option<Record>>),
     /// The literal's tag.
     Hashed(Tag),
+    /// The turn came.
+    Queued,
     /// The slow-hash pool has no room.
     Busy,
     /// What became of the batch.
@@ -186,7 +207,7 @@ pub struct AccessSettings {
 }
 
 /// Limits of counting failures.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CountingSettings {
     /// The window in which distinct failed literals are counted (10 min).
     pub window: Duration,
@@ -218,13 +239,6 @@ pub struct PaceSettings {
     /// The most (8 s).
     pub ceiling: Duration,
 }
-
-/// A sign-in on its way to a verdict.
-#[derive(Debug)]
-pub struct SignIn;
-
-/// What the policy remembers between attempts.
-pub struct Memory;
 
 /// What a decision is made from, besides the attempt.
 pub struct World<'a> {

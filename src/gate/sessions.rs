@@ -171,13 +171,11 @@ impl Sessions {
     }
 
     /// Cuts those for whose facts `falls` is true; returns how many.
-    #[allow(dead_code)]
     pub(super) fn cut_if(&self, mut falls: impl FnMut(&Facts) -> bool) -> usize {
         self.tell(Cut::Cut, |live| falls(&live.facts))
     }
 
     /// Everybody who is signed in, each once.
-    #[allow(dead_code)]
     pub(super) fn people(&self) -> Vec<PersonId> {
         let mut people: Vec<PersonId> = self
             .live()
@@ -287,9 +285,7 @@ mod tests {
                 [facts(1, Some(1)), facts(1, Some(2)), facts(2, None)].map(|facts| sessions.register(facts));
             let count = sessions.cut(which(&handles));
             assert_eq!(
-                handles
-                    .each_ref()
-                    .map(|handle| *handle.cut().borrow() == Some(Cut::Cut)),
+                handles.each_ref().map(|handle| *handle.cut().borrow() == Some(Cut::Cut)),
                 expected
             );
             assert_eq!(count, expected.iter().filter(|cut| **cut).count());

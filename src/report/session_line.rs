@@ -149,7 +149,7 @@ mod tests {
         assert_eq!(
             text(&line.fields()),
             "event=session session=7 protocol=imap listener=imaps account=alice@example.org person=aeaqcaibaeaqc \
-             device=aibaeaqcaibae factor=amdqgaydambqg reason=new_device address=192.0.2.1 tls=TLSv1.3 \
+             device=aibaeaqcaibae factor=ambqgaydambqg reason=new_device address=192.0.2.1 tls=TLSv1.3 \
              upstream=dovecot up=10 down=2000 seconds=1.500 end=client-quit"
         );
         let nobody = SessionLine {
