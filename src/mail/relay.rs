@@ -69,7 +69,7 @@ impl Relay {
             let mut timer = std::pin::pin!(sleep_until(splice.wake_at()));
             let mut may_be_cut = true;
             loop {
-                splice.be_told(cut.borrow_and_update().map(cause_of));
+                splice.be_told(cut.borrow_and_update().map(as_cause));
                 tokio::select! {
                     biased;
                     told = cut.changed(), if may_be_cut => may_be_cut = told.is_ok(),
@@ -80,7 +80,7 @@ impl Relay {
     }
 }
 
-fn cause_of(cut: Cut) -> CloseCause {
+fn as_cause(cut: Cut) -> CloseCause {
     match cut {
         Cut::Drain => CloseCause::Drain,
         Cut::Cut => CloseCause::Cut,
