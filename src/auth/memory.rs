@@ -120,7 +120,7 @@ struct RefusedPassword {
 
 /// What is known about a password part without asking the upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Judgement {
     /// The upstream took it since start.
     Right,
     /// The upstream took another one since start, and not this.
@@ -343,11 +343,11 @@ impl Memory {
     }
 
     /// What is known about a password part.
-    pub(super) fn judge(&self, person: PersonId, password: Print) -> Verdict {
+    pub(super) fn judge(&self, person: PersonId, password: Print) -> Judgement {
         match self.people.peek(&person) {
-            Some(notes) if notes.verifiers.contains(&password) => Verdict::Right,
-            Some(notes) if !notes.verifiers.is_empty() => Verdict::Wrong,
-            _ => Verdict::Unknown,
+            Some(notes) if notes.verifiers.contains(&password) => Judgement::Right,
+            Some(notes) if !notes.verifiers.is_empty() => Judgement::Wrong,
+            _ => Judgement::Unknown,
         }
     }
 

@@ -7,6 +7,9 @@
 #![allow(dead_code, reason = "signatures first; bodies follow in the next commits")]
 
 mod bounded;
+mod device;
+mod factor;
+mod literal;
 mod memory;
 mod pace;
 pub mod people;

@@ -1,5 +1,10 @@
-//! Logins, aliases, domains and modes: from what was typed to a person and a route.
+//! Logins, domains and modes: from what was typed to one normalised login and a route.
+//!
+//! The normalised login is the only key of everything (P99): if counters, devices and factors folded names differently, a
+//! second spelling would be a second set of guesses.
 
+use super::AccessSettings;
+use crate::secret::Secret;
 use crate::store::records::Mode;
 
 /// The form in which a route's upstream wants the login.
@@ -26,4 +31,125 @@ pub struct RouteSettings {
     pub login: LoginForm,
     /// The route's mode, where it differs from the box's.
     pub mode: Option<Mode>,
+}
+
+/// The normalised form of a login: trimmed, in lower case, `DOM\user` and UPN read as what they mean, with the default
+/// domain where none was typed. `None` for what cannot be a login: not UTF-8, empty, too long, with control characters.
+pub fn normalise(typed: &[u8], default_domain: Option<&str>) -> Option<String> {
+    let typed = std::str::from_utf8(typed).ok()?.trim();
+    if typed.is_empty() || typed.len() > MAX_LOGIN || typed.chars().any(char::is_control) {
+        return None;
+    }
+    let typed = typed.to_lowercase();
+    let (prefix, user) = typed
+        .split_once('\\')
+        .map_or((None, typed.as_str()), |(prefix, user)| (Some(prefix), user));
+    let (local, domain) = user
+        .rsplit_once('@')
+        .map_or((user, None), |(local, domain)| (local, Some(domain)));
+    if local.is_empty() || domain == Some("") || local.contains('\\') {
+        return None;
+    }
+    // `EXAMPLE\alice` names a Windows domain, which is no mail domain; `example.org\alice` is one.
+    let prefix = prefix.filter(|prefix| prefix.contains('.')).map(str::to_owned);
+    let domain = domain
+        .map(str::to_owned)
+        .or(prefix)
+        .or_else(|| default_domain.map(str::to_lowercase));
+    Some(match domain {
+        Some(domain) => format!("{local}@{domain}"),
+        None => local.to_owned(),
+    })
+}
+
+/// The route that serves a normalised login: by its domain, else the one with `*`.
+pub fn route<'a>(settings: &'a AccessSettings, login: &str) -> Option<&'a RouteSettings> {
+    let serves = |wanted: &str| {
+        settings
+            .routes
+            .iter()
+            .find(|route| route.domains.iter().any(|domain| domain == wanted))
+    };
+    let domain = login.rsplit_once('@').map(|(_, domain)| domain);
+    domain.and_then(serves).or_else(|| serves("*"))
+}
+
+/// The login as the upstream wants it.
+pub(super) fn upstream_login(form: LoginForm, normalised: &str, typed: &Secret<Vec<u8>>) -> Secret<Vec<u8>> {
+    match form {
+        LoginForm::AsTyped => typed.clone(),
+        LoginForm::Address => Secret::copy(normalised.as_bytes()),
+        LoginForm::LocalPart => {
+            let local = normalised.rsplit_once('@').map_or(normalised, |(local, _)| local);
+            Secret::copy(local.as_bytes())
+        }
+    }
+}
+
+/// Whether only attackers try this normalised login: a whole login of the list, or a local part that stands there alone.
+pub(super) fn is_decoy(settings: &AccessSettings, login: &str) -> bool {
+    let local = login.rsplit_once('@').map_or(login, |(local, _)| local);
+    settings.decoys.iter().any(|decoy| {
+        let decoy = decoy.to_lowercase();
+        decoy == login || decoy == local
+    })
+}
+
+/// RFC 5321 §4.5.3.1: 64 octets of local part, `@`, 255 of domain; and room for a Windows domain before it.
+const MAX_LOGIN: usize = 400;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_person_has_one_normalised_login() {
+        for typed in [
+            "alice@example.org",
+            " Alice@Example.ORG ",
+            "alice",
+            "ALICE",
+            "EXAMPLE\\alice",
+            "example.org\\Alice",
+            "EXAMPLE\\alice@example.org",
+        ] {
+            let normalised = normalise(typed.as_bytes(), Some("Example.org"));
+            assert_eq!(normalised.as_deref(), Some("alice@example.org"), "{typed:?}");
+        }
+    }
+
+    #[test]
+    fn other_logins() {
+        for (typed, expected) in [
+            (&b"alice"[..], Some("alice")),
+            (b"EXAMPLE\\alice", Some("alice")),
+            ("ÄNNE@bücher.example".as_bytes(), Some("änne@bücher.example")),
+            (b"a@b@c.example", Some("a@b@c.example")),
+            (b"alice+tag@example.org", Some("alice+tag@example.org")),
+            (b"", None),
+            (b"   ", None),
+            (b"@example.org", None),
+            (b"alice@", None),
+            (b"a\\b\\c", None),
+            (b"al\x00ice", None),
+            (b"al\rice", None),
+            (b"al\xFFice", None),
+            (&[b'a'; 401], None),
+        ] {
+            assert_eq!(normalise(typed, None).as_deref(), expected, "{typed:?}");
+        }
+    }
+
+    #[test]
+    fn the_upstream_gets_the_form_it_wants() {
+        let typed = Secret::copy(b" Alice@Example.org");
+        for (form, expected) in [
+            (LoginForm::Address, &b"alice@example.org"[..]),
+            (LoginForm::LocalPart, b"alice"),
+            (LoginForm::AsTyped, b" Alice@Example.org"),
+        ] {
+            let login = upstream_login(form, "alice@example.org", &typed);
+            assert_eq!(login.expose().as_slice(), expected, "{form:?}");
+        }
+    }
 }
