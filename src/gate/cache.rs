@@ -79,8 +79,8 @@ impl Cache {
     pub(super) fn forget<'a>(&self, keys: impl IntoIterator<Item = &'a Key>) {
         let mut shelves = self.shelves();
         for key in keys {
-            shelves.happened(self.slot(key));
-            if let Some(shelf) = shelves.shelf(key) {
+            let slot = self.slot(key);
+            if let Some(shelf) = shelves.after_event(slot, key) {
                 shelf.remove(key);
             }
         }
@@ -89,8 +89,8 @@ impl Cache {
     /// Forgets everything.
     pub(super) fn forget_all(&self) {
         let mut shelves = self.shelves();
-        for slot in 0..SLOTS {
-            shelves.happened(slot);
+        for events in &mut shelves.events {
+            *events += 1;
         }
         shelves.people.clear();
         shelves.networks.clear();
@@ -103,12 +103,12 @@ impl Cache {
     pub(super) fn write_through(&self, batch: &Batch) {
         let mut shelves = self.shelves();
         for write in &batch.0 {
-            shelves.happened(self.slot(&write.key));
+            let slot = self.slot(&write.key);
             let record = write.value.clone().map(|value| Record {
                 version: Version(0),
                 value,
             });
-            if let Some(shelf) = shelves.shelf(&write.key) {
+            if let Some(shelf) = shelves.after_event(slot, &write.key) {
                 let echoes = shelf.echoes(&write.key) + 1;
                 shelf.put(write.key.clone(), record, echoes);
             }
@@ -120,8 +120,8 @@ impl Cache {
     pub(super) fn changed(&self, keys: &[Key]) {
         let mut shelves = self.shelves();
         for key in keys {
-            shelves.happened(self.slot(key));
-            if let Some(shelf) = shelves.shelf(key) {
+            let slot = self.slot(key);
+            if let Some(shelf) = shelves.after_event(slot, key) {
                 shelf.hear(key);
             }
         }
@@ -152,8 +152,10 @@ impl Shelves {
         }
     }
 
-    fn happened(&mut self, slot: usize) {
-        self.events[slot] += 1;
+    /// The shelf of a key to which something happened; `None` for keys that are never kept.
+    fn after_event(&mut self, slot: usize, key: &Key) -> Option<&mut Shelf> {
+        self.events[slot] += u64::from(self.shelf(key).is_some());
+        self.shelf(key)
     }
 }
 

@@ -81,7 +81,7 @@ async fn a_refusal_is_shared_and_counted_once() {
     assert_eq!(world.log().await.len(), 1, "the log does not say it eight times");
     // Three distinct failures are allowed: this was one of them.
     let right = world.literal();
-    admitted(world.sign_in(&right).await, Reason::NewDevice);
+    drop(admitted(world.sign_in(&right).await, Reason::NewDevice));
 }
 
 #[tokio::test(start_paused = true)]
@@ -187,7 +187,7 @@ async fn a_silent_upstream_burns_nothing() {
     let tasks = (0..3).map(|_| world.spawn(&literal)).collect();
     assert_eq!(reasons(tasks).await, [Reason::UpstreamSilent; 3]);
     *world.upstream.outage.lock().unwrap() = None;
-    admitted(world.sign_in(&literal).await, Reason::NewDevice);
+    drop(admitted(world.sign_in(&literal).await, Reason::NewDevice));
     assert_eq!(claims(&world).await, [ClaimState::Used]);
 }
 

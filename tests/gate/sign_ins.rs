@@ -196,7 +196,7 @@ async fn a_block_that_somebody_else_lifts_is_lifted_here() {
     );
     world.commit(Batch::default().remove(key, Expect::Any)).await;
     sleep(Duration::from_secs(1)).await;
-    admitted(world.sign_in(&world.literal()).await, Reason::NewDevice);
+    drop(admitted(world.sign_in(&world.literal()).await, Reason::NewDevice));
 }
 
 #[tokio::test(start_paused = true)]
@@ -217,7 +217,7 @@ async fn no_code_is_judged_before_the_clock_is_known() {
     let literal = world.literal();
     assert_eq!(refused(world.sign_in(&literal).await), Reason::ClockUnknown);
     world.clock.known.store(true, Ordering::Relaxed);
-    admitted(world.sign_in(&literal).await, Reason::NewDevice);
+    drop(admitted(world.sign_in(&literal).await, Reason::NewDevice));
 }
 
 #[tokio::test(start_paused = true)]
