@@ -79,8 +79,8 @@ impl Cache {
     pub(super) fn forget<'a>(&self, keys: impl IntoIterator<Item = &'a Key>) {
         let mut shelves = self.shelves();
         for key in keys {
-            shelves.happened(self.slot(key));
-            if let Some(shelf) = shelves.shelf(key) {
+            let slot = self.slot(key);
+            if let Some(shelf) = shelves.after_event(slot, key) {
                 shelf.remove(key);
             }
         }
@@ -89,8 +89,8 @@ impl Cache {
     /// Forgets everything.
     pub(super) fn forget_all(&self) {
         let mut shelves = self.shelves();
-        for slot in 0..SLOTS {
-            shelves.happened(slot);
+        for events in &mut shelves.events {
+            *events += 1;
         }
         shelves.people.clear();
         shelves.networks.clear();
@@ -103,12 +103,12 @@ impl Cache {
     pub(super) fn write_through(&self, batch: &Batch) {
         let mut shelves = self.shelves();
         for write in &batch.0 {
-            shelves.happened(self.slot(&write.key));
+            let slot = self.slot(&write.key);
             let record = write.value.clone().map(|value| Record {
                 version: Version(0),
                 value,
             });
-            if let Some(shelf) = shelves.shelf(&write.key) {
+            if let Some(shelf) = shelves.after_event(slot, &write.key) {
                 let echoes = shelf.echoes(&write.key) + 1;
                 shelf.put(write.key.clone(), record, echoes);
             }
@@ -120,8 +120,8 @@ impl Cache {
     pub(super) fn changed(&self, keys: &[Key]) {
         let mut shelves = self.shelves();
         for key in keys {
-            shelves.happened(self.slot(key));
-            if let Some(shelf) = shelves.shelf(key) {
+            let slot = self.slot(key);
+            if let Some(shelf) = shelves.after_event(slot, key) {
                 shelf.hear(key);
             }
         }
@@ -152,8 +152,10 @@ impl Shelves {
         }
     }
 
-    fn happened(&mut self, slot: usize) {
-        self.events[slot] += 1;
+    /// The shelf of a key to which something happened; `None` for keys that are never kept.
+    fn after_event(&mut self, slot: usize, key: &Key) -> Option<&mut Shelf> {
+        self.events[slot] += u64::from(self.shelf(key).is_some());
+        self.shelf(key)
     }
 }
 
@@ -252,7 +254,9 @@ impl Shelf {
 
     fn make_room(&mut self) {
         while self.bytes > self.bound {
-            let Some((key, stamp)) = self.hand.pop_front() else { return };
+            let Some((key, stamp)) = self.hand.pop_front() else {
+                return;
+            };
             match self.books.get_mut(&key) {
                 Some(book) if book.stamp == stamp && book.looked_at => {
                     book.looked_at = false;
@@ -300,9 +304,7 @@ fn weight(key: &Key, record: Option<&Record>) -> usize {
             16 * (budget.misses.len() + budget.unverified.len()) + 32 * budget.miss_networks.len()
         }
         Some(Value::GoodNetworks(good)) => 40 * good.networks.len(),
-        Some(
-            Value::Meta(_) | Value::Login(_) | Value::Claim(_) | Value::Block(_) | Value::SignIn(_),
-        ) => 0,
+        Some(Value::Meta(_) | Value::Login(_) | Value::Claim(_) | Value::Block(_) | Value::SignIn(_)) => 0,
     };
     PLACE + login + value
 }
@@ -313,7 +315,10 @@ mod tests {
     use crate::store::records::{DeviceId, DeviceUse, Expect, PersonId, UnixTime};
 
     fn login(person: u8) -> Option<Record> {
-        Some(Record { version: Version(1), value: Value::Login(PersonId([person; 8])) })
+        Some(Record {
+            version: Version(1),
+            value: Value::Login(PersonId([person; 8])),
+        })
     }
 
     fn key(name: &str) -> Key {
@@ -326,7 +331,9 @@ mod tests {
     }
 
     fn knows(cache: &Cache, key: &Key) -> Option<bool> {
-        cache.look(std::slice::from_ref(key)).found[0].as_ref().map(Option::is_some)
+        cache.look(std::slice::from_ref(key)).found[0]
+            .as_ref()
+            .map(Option::is_some)
     }
 
     #[test]
@@ -340,7 +347,10 @@ mod tests {
         assert_eq!(knows(&cache, &key("alice")), Some(true));
         assert_eq!(knows(&cache, &key("nobody")), None);
         assert_eq!(knows(&cache, &Key::Budget(PersonId([1; 8]))), Some(false));
-        assert_eq!(knows(&cache, &Key::Block("192.0.2.0/24".parse().unwrap())), Some(false));
+        assert_eq!(
+            knows(&cache, &Key::Block("192.0.2.0/24".parse().unwrap())),
+            Some(false)
+        );
         assert_eq!(knows(&cache, &Key::Meta), None);
         cache.forget([&key("alice")]);
         assert_eq!(knows(&cache, &key("alice")), None);
@@ -382,7 +392,10 @@ mod tests {
             networks: vec![network],
             refused: None,
         };
-        (Key::DeviceUse(PersonId([1; 8]), DeviceId([2; 8])), Value::DeviceUse(value))
+        (
+            Key::DeviceUse(PersonId([1; 8]), DeviceId([2; 8])),
+            Value::DeviceUse(value),
+        )
     }
 
     #[test]
@@ -397,7 +410,10 @@ mod tests {
             let found = cache.look(std::slice::from_ref(&key)).found.remove(0).flatten();
             assert!(matches!(
                 found.map(|record| record.value),
-                Some(Value::DeviceUse(DeviceUse { last_seen: UnixTime(2), .. }))
+                Some(Value::DeviceUse(DeviceUse {
+                    last_seen: UnixTime(2),
+                    ..
+                }))
             ));
         }
         cache.changed(std::slice::from_ref(&key));
@@ -415,7 +431,10 @@ mod tests {
         }
         assert!(shelf.get(&key("0999")).is_some());
         assert!(shelf.get(&key("0000")).is_none());
-        assert_eq!(shelf.books.values().map(|book| book.bytes).sum::<usize>(), shelf.bytes);
+        assert_eq!(
+            shelf.books.values().map(|book| book.bytes).sum::<usize>(),
+            shelf.bytes
+        );
     }
 
     #[test]
