@@ -3,12 +3,14 @@
 use crate::admin::server::{self, AdminServer, SocketError};
 use crate::admin::{Context, now};
 use crate::config::Settings;
+use crate::gate::clock::SystemClock;
 use crate::gate::sessions::Selector;
-use crate::gate::{Gate, GateError};
+use crate::gate::slow_hash::{Argon2id, LEAST_MEMORY_KIB, PoolSettings};
+use crate::gate::{Gate, NoRandomness, Parts};
 use crate::mail::Front;
 use crate::mail::upstream::Upstreams;
 use crate::net::{Admission, ListenError, Listener, ListenerSettings, ServerTls, Shutdown, TlsError, raise_nofile};
-use crate::store::{self, OpenError, Opened, Store, StoreError};
+use crate::store::{self, OpenError, Opened, StoreError};
 use crate::wire::{DIALECTS, Limits, dialect};
 use std::fmt;
 use std::io;
@@ -40,8 +42,8 @@ pub enum RunError {
     Tls(TlsError),
     /// A listener cannot be opened.
     Listen(ListenError),
-    /// The gate cannot be set up.
-    Gate(GateError),
+    /// The operating system gave no random bytes.
+    Random(NoRandomness),
     /// The runtime or its signals.
     Runtime(io::Error),
 }
@@ -61,7 +63,7 @@ impl fmt::Display for RunError {
             RunError::Socket(error) => error.fmt(f),
             RunError::Tls(error) => error.fmt(f),
             RunError::Listen(error) => error.fmt(f),
-            RunError::Gate(error) => error.fmt(f),
+            RunError::Random(error) => error.fmt(f),
             RunError::Runtime(error) => write!(f, "the runtime cannot start: {error}"),
         }
     }
@@ -85,7 +87,6 @@ pub fn run(settings: Settings) -> Result<(), RunError> {
 
 /// A gateway that serves.
 pub struct Gateway {
-    store: Store,
     gate: Gate,
     admin: AdminServer,
     context: Context,
@@ -113,7 +114,14 @@ impl Gateway {
         let listeners = settings.listeners.iter().map(Listener::bind).collect::<Result<Vec<_>, _>>();
         let listeners = listeners.map_err(RunError::Listen)?;
         let socket = server::bind(&settings.admin_socket).map_err(RunError::Socket)?;
-        let gate = Gate::start(opened.store.clone(), settings.access.clone()).map_err(RunError::Gate)?;
+        let gate = Gate::start(Parts {
+            store: opened.store.clone(),
+            settings: settings.access.clone(),
+            clock: Arc::new(SystemClock),
+            slow_hash: Arc::new(Argon2id),
+            pool: PoolSettings::of_this_machine(LEAST_MEMORY_KIB),
+        })
+        .map_err(RunError::Random)?;
         let context = Context {
             store: opened.store.clone(),
             sessions: Some(gate.sessions().clone()),
@@ -121,7 +129,6 @@ impl Gateway {
             runtime: tokio::runtime::Handle::current(),
         };
         let mut gateway = Gateway {
-            store: opened.store,
             admin: AdminServer::start(socket, context.clone()),
             gate,
             context,
@@ -226,6 +233,7 @@ impl Gateway {
     /// When the store cannot be brought to the disk.
     pub async fn drain(self) -> Result<(), RunError> {
         let until = Instant::now() + GRACE;
+        self.gate.close();
         self.shutdown.drain(until);
         self.gate.sessions().drain();
         if timeout_at(until.into(), self.shutdown.drained()).await.is_err() {
@@ -236,7 +244,7 @@ impl Gateway {
         // It joins plain threads, which may be waiting for this runtime.
         let admin = self.admin;
         let _ = tokio::task::spawn_blocking(move || admin.stop()).await;
-        self.store.flush().await.map_err(RunError::Store)
+        self.gate.flush().await.map_err(RunError::Store)
     }
 }
 
