@@ -21,12 +21,24 @@ async fn accepting_goes_on_when_descriptors_are_free_again() {
     };
     let listener = Listener::bind(&settings).unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    setrlimit(Resource::Nofile, Rlimit { current: Some(64), maximum }).unwrap();
+    setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: Some(64),
+            maximum,
+        },
+    )
+    .unwrap();
     let mut all = Vec::new();
     while let Ok(file) = File::open("/dev/null") {
         all.push(file);
     }
-    assert!(timeout(Duration::from_millis(200), listener.accept()).await.is_err(), "there was none left");
+    assert!(
+        timeout(Duration::from_millis(200), listener.accept())
+            .await
+            .is_err(),
+        "there was none left"
+    );
     all.clear();
     let (_stream, peer) = timeout(Duration::from_secs(20), listener.accept()).await.unwrap();
     assert_eq!(peer, client.local_addr().unwrap());
