@@ -1,5 +1,7 @@
 //! TLS over real sockets: whom we trust, what we say when we do not, and certificates that change under way.
 
+#![allow(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
+
 use gatepost::net::{CertificateSource, ClientTls, Roots, ServerTls, Stream, TlsError, UpstreamTlsSettings};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::crypto::ring::default_provider;

@@ -116,7 +116,7 @@ impl ServerCertVerifier for Verifier {
         }
         self.authorities
             .verify_server_cert(leaf, intermediates, name, ocsp, now)
-            .map_err(|error| wrap(self.explain(error, pin)))
+            .map_err(|error| wrap(self.explain(error, leaf, pin)))
     }
 
     fn verify_tls12_signature(
@@ -145,7 +145,7 @@ impl ServerCertVerifier for Verifier {
 }
 
 impl Verifier {
-    fn explain(&self, error: Error, pin: Option<[u8; 32]>) -> TlsError {
+    fn explain(&self, error: Error, leaf: &[u8], pin: Option<[u8; 32]>) -> TlsError {
         let host = self.host.clone();
         let Error::InvalidCertificate(error) = error else {
             return TlsError::Certificate {
@@ -173,13 +173,13 @@ impl Verifier {
                 expected: host,
                 presented,
             },
-            // A self-signed certificate that calls itself a CA is refused for that, but the remedy is the same.
+            // A bad signature is what a private authority that was made anew under its old name looks like.
             CertificateError::UnknownIssuer | CertificateError::BadSignature => {
                 TlsError::Authority { host, pin }
             }
-            CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
-                TlsError::Authority { host, pin }
-            }
+            // openssl's self-signed certificates call themselves an authority and are refused for that; the remedy is
+            // the same.
+            _ if is_self_signed(leaf) => TlsError::Authority { host, pin },
             other => TlsError::Certificate {
                 host,
                 why: other.to_string(),
