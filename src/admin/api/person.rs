@@ -8,7 +8,7 @@ use super::token::TokenView;
 use super::{Failure, Method, Request, Response, change, device, no_such, random_id, token};
 use crate::admin::{Context, now};
 use crate::auth::AccessSettings;
-use crate::auth::people::{self, RouteSettings};
+use crate::auth::people;
 use crate::report::rfc3339;
 use crate::store::records::{
     Batch, Devices, Expect, Factors, Key, KeyRange, Mode, Person, PersonId, Record, Value,
@@ -312,7 +312,7 @@ pub(super) fn everyone(context: &Context) -> Result<Vec<Person>, Failure> {
 
 /// The mode that counts for a person: her own, her route's, the box's.
 pub(super) fn effective_mode(person: &Person, access: &AccessSettings) -> Mode {
-    let of_route = || route(&person.login, access).and_then(|route| route.mode);
+    let of_route = || people::route(access, &person.login).and_then(|route| route.mode);
     person.mode.or_else(of_route).unwrap_or(access.mode)
 }
 
@@ -398,7 +398,7 @@ fn view(
         aliases: person.aliases.clone(),
         mode: person.mode,
         effective_mode: effective_mode(person, access),
-        route: route(&person.login, access).map(|route| route.name.clone()),
+        route: people::route(access, &person.login).map(|route| route.name.clone()),
         suspended: person.suspended,
         tokens: token_count(factors),
         devices: device_count(devices),
@@ -413,11 +413,7 @@ fn normalise(login: &str, context: &Context) -> Result<String, Failure> {
             "\"{login}\" is no login: accepted is an address such as alice@example.org"
         ))
     };
-    people::normalise(login.as_bytes(), &context.facts.access).ok_or_else(unusable)
-}
-
-fn route<'a>(login: &str, access: &'a AccessSettings) -> Option<&'a RouteSettings> {
-    people::route(login, access)
+    people::normalise(login.as_bytes(), context.facts.access.default_domain.as_deref()).ok_or_else(unusable)
 }
 
 fn token_count(factors: Option<&Factors>) -> usize {
@@ -445,7 +441,7 @@ fn taken(login: &str, record: &Record, context: &Context) -> String {
 }
 
 fn unserved(person: &Person, access: &AccessSettings) -> Vec<String> {
-    if route(&person.login, access).is_some() {
+    if people::route(access, &person.login).is_some() {
         return Vec::new();
     }
     let domain = person.login.rsplit_once('@').map_or("", |(_, domain)| domain);
