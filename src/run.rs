@@ -4,9 +4,13 @@ use crate::admin::Context;
 use crate::admin::now;
 use crate::admin::server::{self, AdminServer, SocketError};
 use crate::config::Settings;
+use crate::gate::clock::SystemClock;
+use crate::gate::slow_hash::{Argon2id, LEAST_MEMORY_KIB, PoolSettings};
+use crate::gate::{Gate, NoRandomness, Parts};
 use crate::store::{self, OpenError, Opened, StoreError};
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -15,6 +19,8 @@ use tokio::signal::unix::{SignalKind, signal};
 pub enum RunError {
     /// The store cannot be opened.
     Open(OpenError),
+    /// The gate cannot start.
+    Gate(NoRandomness),
     /// The store could not be brought to the disk at the end.
     Store(StoreError),
     /// The admin socket cannot be bound.
@@ -34,6 +40,7 @@ impl fmt::Display for RunError {
                 )
             }
             RunError::Open(error) => error.fmt(f),
+            RunError::Gate(error) => error.fmt(f),
             RunError::Store(error) => error.fmt(f),
             RunError::Socket(error) => error.fmt(f),
             RunError::Runtime(error) => write!(f, "the runtime cannot start: {error}"),
@@ -56,10 +63,22 @@ pub fn run(settings: Settings) -> Result<(), RunError> {
     if let Some(repaired) = &opened.repaired {
         log::error!("the store was damaged and has been repaired: {repaired}");
     }
+    let gate = {
+        // Its tasks live in the runtime.
+        let _inside = runtime.enter();
+        Gate::start(Parts {
+            store: opened.store.clone(),
+            settings: settings.access.clone(),
+            clock: Arc::new(SystemClock),
+            slow_hash: Arc::new(Argon2id),
+            pool: PoolSettings::of_this_machine(LEAST_MEMORY_KIB),
+        })
+    }
+    .map_err(RunError::Gate)?;
     let socket = server::bind(&settings.admin_socket).map_err(RunError::Socket)?;
     let context = Context {
         store: opened.store.clone(),
-        sessions: None,
+        gate: Some(gate.clone()),
         facts: settings.facts(Some(now())),
         runtime: runtime.handle().clone(),
     };
@@ -67,7 +86,8 @@ pub fn run(settings: Settings) -> Result<(), RunError> {
     log::info!("commands are answered on {}", settings.admin_socket.display());
     let waited = runtime.block_on(end_of_run());
     admin.stop();
-    let flushed = runtime.block_on(opened.store.flush());
+    gate.close();
+    let flushed = runtime.block_on(gate.flush());
     waited.map_err(RunError::Runtime)?;
     flushed.map_err(RunError::Store)
 }

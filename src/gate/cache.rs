@@ -252,7 +252,9 @@ impl Shelf {
 
     fn make_room(&mut self) {
         while self.bytes > self.bound {
-            let Some((key, stamp)) = self.hand.pop_front() else { return };
+            let Some((key, stamp)) = self.hand.pop_front() else {
+                return;
+            };
             match self.books.get_mut(&key) {
                 Some(book) if book.stamp == stamp && book.looked_at => {
                     book.looked_at = false;
@@ -300,9 +302,7 @@ fn weight(key: &Key, record: Option<&Record>) -> usize {
             16 * (budget.misses.len() + budget.unverified.len()) + 32 * budget.miss_networks.len()
         }
         Some(Value::GoodNetworks(good)) => 40 * good.networks.len(),
-        Some(
-            Value::Meta(_) | Value::Login(_) | Value::Claim(_) | Value::Block(_) | Value::SignIn(_),
-        ) => 0,
+        Some(Value::Meta(_) | Value::Login(_) | Value::Claim(_) | Value::Block(_) | Value::SignIn(_)) => 0,
     };
     PLACE + login + value
 }
@@ -313,7 +313,10 @@ mod tests {
     use crate::store::records::{DeviceId, DeviceUse, Expect, PersonId, UnixTime};
 
     fn login(person: u8) -> Option<Record> {
-        Some(Record { version: Version(1), value: Value::Login(PersonId([person; 8])) })
+        Some(Record {
+            version: Version(1),
+            value: Value::Login(PersonId([person; 8])),
+        })
     }
 
     fn key(name: &str) -> Key {
@@ -326,7 +329,9 @@ mod tests {
     }
 
     fn knows(cache: &Cache, key: &Key) -> Option<bool> {
-        cache.look(std::slice::from_ref(key)).found[0].as_ref().map(Option::is_some)
+        cache.look(std::slice::from_ref(key)).found[0]
+            .as_ref()
+            .map(Option::is_some)
     }
 
     #[test]
@@ -340,7 +345,10 @@ mod tests {
         assert_eq!(knows(&cache, &key("alice")), Some(true));
         assert_eq!(knows(&cache, &key("nobody")), None);
         assert_eq!(knows(&cache, &Key::Budget(PersonId([1; 8]))), Some(false));
-        assert_eq!(knows(&cache, &Key::Block("192.0.2.0/24".parse().unwrap())), Some(false));
+        assert_eq!(
+            knows(&cache, &Key::Block("192.0.2.0/24".parse().unwrap())),
+            Some(false)
+        );
         assert_eq!(knows(&cache, &Key::Meta), None);
         cache.forget([&key("alice")]);
         assert_eq!(knows(&cache, &key("alice")), None);
@@ -382,7 +390,10 @@ mod tests {
             networks: vec![network],
             refused: None,
         };
-        (Key::DeviceUse(PersonId([1; 8]), DeviceId([2; 8])), Value::DeviceUse(value))
+        (
+            Key::DeviceUse(PersonId([1; 8]), DeviceId([2; 8])),
+            Value::DeviceUse(value),
+        )
     }
 
     #[test]
@@ -397,7 +408,10 @@ mod tests {
             let found = cache.look(std::slice::from_ref(&key)).found.remove(0).flatten();
             assert!(matches!(
                 found.map(|record| record.value),
-                Some(Value::DeviceUse(DeviceUse { last_seen: UnixTime(2), .. }))
+                Some(Value::DeviceUse(DeviceUse {
+                    last_seen: UnixTime(2),
+                    ..
+                }))
             ));
         }
         cache.changed(std::slice::from_ref(&key));
@@ -415,7 +429,10 @@ mod tests {
         }
         assert!(shelf.get(&key("0999")).is_some());
         assert!(shelf.get(&key("0000")).is_none());
-        assert_eq!(shelf.books.values().map(|book| book.bytes).sum::<usize>(), shelf.bytes);
+        assert_eq!(
+            shelf.books.values().map(|book| book.bytes).sum::<usize>(),
+            shelf.bytes
+        );
     }
 
     #[test]

@@ -92,7 +92,10 @@ impl Lead {
     }
 
     fn decide(mut self, told: impl Fn() -> Told) {
-        let followers = self.key.take().and_then(|key| self.flights.flights().remove(&key));
+        let followers = self
+            .key
+            .take()
+            .and_then(|key| self.flights.flights().remove(&key));
         for follower in followers.into_iter().flatten() {
             // One that is gone needs no word.
             let _ = follower.send(told());
@@ -154,7 +157,9 @@ mod tests {
         assert!(followers[0].try_recv().is_err());
         first.refused(Refusal::unproven(Reason::WrongCode));
         for follower in &mut followers {
-            assert!(matches!(follower.try_recv(), Ok(Told::Refused(refusal)) if refusal.reason == Reason::WrongCode));
+            assert!(
+                matches!(follower.try_recv(), Ok(Told::Refused(refusal)) if refusal.reason == Reason::WrongCode)
+            );
         }
         let second = lead(&flights);
         let mut follower = follow(&flights);
@@ -179,7 +184,9 @@ mod tests {
         let mut youngest = follow(&flights);
         drop(gone);
         drop(leader);
-        let Ok(Told::Lead(lead)) = oldest.try_recv() else { panic!("the oldest leads") };
+        let Ok(Told::Lead(lead)) = oldest.try_recv() else {
+            panic!("the oldest leads")
+        };
         assert!(youngest.try_recv().is_err());
         let mut newcomer = follow(&flights);
         lead.admitted();
@@ -197,7 +204,9 @@ mod tests {
         // The lead lies in the first one's channel. Its connection goes before it looks.
         assert!(second.try_recv().is_err());
         drop(first);
-        let Ok(Told::Lead(last)) = second.try_recv() else { panic!("the second leads") };
+        let Ok(Told::Lead(last)) = second.try_recv() else {
+            panic!("the second leads")
+        };
         drop(last);
         assert!(flights.flights().is_empty());
     }

@@ -3,9 +3,7 @@
 use super::lazies::Lazies;
 use crate::reason::Reason;
 use crate::report::{session_line, sign_in};
-use crate::store::records::{
-    Batch, Durability, Expect, Key, KeyRange, Order, PersonId, SignInEntry, Value,
-};
+use crate::store::records::{Batch, Durability, Expect, Key, KeyRange, Order, PersonId, SignInEntry, Value};
 use crate::store::seal::Label;
 use crate::store::{Store, StoreError};
 use ring::hmac;
@@ -59,8 +57,7 @@ impl Journal {
         session_line::sign_in(&entry, listener);
         let millis = u64::try_from(wall.as_millis()).unwrap_or(u64::MAX);
         let number = self.number.fetch_add(1, Ordering::Relaxed);
-        let batch =
-            Batch::default().put(Key::SignIn(millis, number), Expect::Any, Value::SignIn(entry));
+        let batch = Batch::default().put(Key::SignIn(millis, number), Expect::Any, Value::SignIn(entry));
         self.lazies.write(batch);
         self.written.send_if_modified(|written| {
             *written += 1;
@@ -108,10 +105,7 @@ impl Repeats {
             self.minute = minute;
             self.seen.clear();
         }
-        self.seen.len() < MOST_REPEATS
-            && self
-                .seen
-                .insert((entry.person, entry.address, entry.reason))
+        self.seen.len() < MOST_REPEATS && self.seen.insert((entry.person, entry.address, entry.reason))
     }
 }
 
@@ -196,7 +190,9 @@ async fn count(store: &Store, retention: Retention) -> Result<u64, StoreError> {
 /// Removes at most a page of entries; returns how many.
 async fn remove_oldest(store: &Store, retention: Retention, surplus: u64) -> Result<u64, StoreError> {
     let limit = usize::try_from(surplus).unwrap_or(usize::MAX).min(retention.page);
-    let page = store.scan(KeyRange::all_sign_ins(Order::Ascending), limit).await?;
+    let page = store
+        .scan(KeyRange::all_sign_ins(Order::Ascending), limit)
+        .await?;
     let gone = page.records.len() as u64;
     let batch = page
         .records
@@ -234,12 +230,18 @@ mod tests {
     }
 
     async fn entries(store: &Store) -> Vec<(Key, Reason)> {
-        let page = store.scan(KeyRange::all_sign_ins(Order::Ascending), 1000).await.unwrap();
+        let page = store
+            .scan(KeyRange::all_sign_ins(Order::Ascending), 1000)
+            .await
+            .unwrap();
         let reason = |value: Value| match value {
             Value::SignIn(entry) => entry.reason,
             other => panic!("{other:?}"),
         };
-        page.records.into_iter().map(|(key, record)| (key, reason(record.value))).collect()
+        page.records
+            .into_iter()
+            .map(|(key, record)| (key, reason(record.value)))
+            .collect()
     }
 
     #[tokio::test(start_paused = true)]
@@ -260,22 +262,38 @@ mod tests {
             journal.write(entry(person, reason), "imaps", wall, is_echo);
         }
         journal.lazies.flush().await;
-        let reasons: Vec<Reason> = entries(&store).await.into_iter().map(|(_, reason)| reason).collect();
+        let reasons: Vec<Reason> = entries(&store)
+            .await
+            .into_iter()
+            .map(|(_, reason)| reason)
+            .collect();
         use Reason::{RefusedLately, WrongCode};
         assert_eq!(reasons.iter().filter(|reason| **reason == WrongCode).count(), 2);
-        assert_eq!(reasons.iter().filter(|reason| **reason == RefusedLately).count(), 3);
+        assert_eq!(
+            reasons.iter().filter(|reason| **reason == RefusedLately).count(),
+            3
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn keeps_the_newest() {
         let store = Store::memory(BoxKey::generate().unwrap());
         let journal = journal(&store);
-        let retention = Retention { keep: 100, page: 16, ..RETENTION };
+        let retention = Retention {
+            keep: 100,
+            page: 16,
+            ..RETENTION
+        };
         let written = journal.written.subscribe();
         let short = tokio::spawn(keep_short(store.clone(), written, retention));
         let write = |from: u64, to: u64| {
             for millis in from..to {
-                journal.write(entry(1, Reason::WrongCode), "imaps", Duration::from_millis(millis), false);
+                journal.write(
+                    entry(1, Reason::WrongCode),
+                    "imaps",
+                    Duration::from_millis(millis),
+                    false,
+                );
             }
         };
         write(0, 128);

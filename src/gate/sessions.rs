@@ -285,7 +285,9 @@ mod tests {
                 [facts(1, Some(1)), facts(1, Some(2)), facts(2, None)].map(|facts| sessions.register(facts));
             let count = sessions.cut(which(&handles));
             assert_eq!(
-                handles.each_ref().map(|handle| *handle.cut().borrow() == Some(Cut::Cut)),
+                handles
+                    .each_ref()
+                    .map(|handle| *handle.cut().borrow() == Some(Cut::Cut)),
                 expected
             );
             assert_eq!(count, expected.iter().filter(|cut| **cut).count());

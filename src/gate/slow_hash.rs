@@ -141,7 +141,10 @@ impl PoolSettings {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let fit = free_memory_kib().map_or(1, |free| free / 2 / u64::from(memory_kib.max(1)));
         PoolSettings {
-            threads: cores.max(2).min(usize::try_from(fit).unwrap_or(usize::MAX)).max(1),
+            threads: cores
+                .max(2)
+                .min(usize::try_from(fit).unwrap_or(usize::MAX))
+                .max(1),
             longest_queue: Duration::from_secs(30),
             first_guess: Duration::from_millis(120),
         }
@@ -160,7 +163,9 @@ fn free_memory_kib() -> Option<u64> {
 }
 
 fn available_kib(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let line = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
     line.trim().strip_suffix(" kB")?.trim().parse().ok()
 }
 
@@ -241,7 +246,9 @@ impl Shared {
     fn run(self: Arc<Self>, literal: Secret<Vec<u8>>, work: &SlowHashWork, reply: Reply) {
         let started = Instant::now();
         let hashed = catch_unwind(AssertUnwindSafe(|| self.hash.hash(literal.expose(), &work.cost)));
-        let tag = hashed.unwrap_or(Err(HashError::Panicked)).map(|hash| self.tag_of(&hash));
+        let tag = hashed
+            .unwrap_or(Err(HashError::Panicked))
+            .map(|hash| self.tag_of(&hash));
         drop(literal);
         self.queue().finished(work, started.elapsed());
         // The waiter may have gone meanwhile.
@@ -312,7 +319,11 @@ const MOST_WAITING: usize = 2048;
 impl Queue {
     fn push(&mut self, familiar: bool, job: Job, settings: &PoolSettings) -> Result<(), NoTag> {
         let room = self.room_of_a_lane(settings);
-        let lane = if familiar { &mut self.familiar } else { &mut self.strangers };
+        let lane = if familiar {
+            &mut self.familiar
+        } else {
+            &mut self.strangers
+        };
         if lane.len() >= room {
             lane.retain(Job::wanted);
         }
@@ -341,7 +352,9 @@ impl Queue {
         }
         let strangers_may = self.strangers_running < (settings.threads / 2).max(1);
         let familiar = first(&mut self.familiar, &self.running);
-        let stranger = strangers_may.then(|| first(&mut self.strangers, &self.running)).flatten();
+        let stranger = strangers_may
+            .then(|| first(&mut self.strangers, &self.running))
+            .flatten();
         let (job, is_stranger) = match (familiar, stranger) {
             (Some(index), other) if other.is_none() || self.stranger_was_last => {
                 (self.familiar.remove(index)?, false)
@@ -389,7 +402,10 @@ mod tests {
         fn hash(&self, literal: &[u8], _: &SlowHashCost) -> Result<Zeroizing<[u8; 32]>, HashError> {
             let at_once = self.at_once.fetch_add(1, Ordering::SeqCst) + 1;
             self.most_at_once.fetch_max(at_once, Ordering::SeqCst);
-            self.seen.lock().unwrap().push(String::from_utf8_lossy(literal).into_owned());
+            self.seen
+                .lock()
+                .unwrap()
+                .push(String::from_utf8_lossy(literal).into_owned());
             let _ = self.go.lock().unwrap().recv();
             self.at_once.fetch_sub(1, Ordering::SeqCst);
             assert!(literal != b"panic");
@@ -419,14 +435,27 @@ mod tests {
                 first_guess: Duration::from_secs(1),
             };
             let key = hmac::Key::new(hmac::HMAC_SHA256, &[1; 32]);
-            Bench { pool: SlowHashPool::new(settings, hash.clone(), key), hash, go }
+            Bench {
+                pool: SlowHashPool::new(settings, hash.clone(), key),
+                hash,
+                go,
+            }
         }
 
-        fn ask(&self, person: u8, familiar: bool, literal: &str) -> tokio::task::JoinHandle<Result<Tag, NoTag>> {
+        fn ask(
+            &self,
+            person: u8,
+            familiar: bool,
+            literal: &str,
+        ) -> tokio::task::JoinHandle<Result<Tag, NoTag>> {
             let pool = self.pool.clone();
             let literal = Secret::copy(literal.as_bytes());
             let work = SlowHashWork {
-                cost: SlowHashCost { salt: [0; 16], memory_kib: LEAST_MEMORY_KIB, passes: LEAST_PASSES },
+                cost: SlowHashCost {
+                    salt: [0; 16],
+                    memory_kib: LEAST_MEMORY_KIB,
+                    passes: LEAST_PASSES,
+                },
                 person: PersonId([person; 8]),
                 familiar,
             };
@@ -454,7 +483,11 @@ mod tests {
     #[tokio::test]
     async fn one_hash_per_person_at_a_time() {
         let bench = Bench::new(4);
-        let asked = [bench.ask(1, true, "a"), bench.ask(1, true, "b"), bench.ask(1, true, "c")];
+        let asked = [
+            bench.ask(1, true, "a"),
+            bench.ask(1, true, "b"),
+            bench.ask(1, true, "c"),
+        ];
         for _ in 0..3 {
             bench.go.send(()).unwrap();
         }
@@ -472,10 +505,18 @@ mod tests {
         let strangers: Vec<_> = (0..9).map(|person| bench.ask(person, false, "s")).collect();
         bench.settle().await;
         assert_eq!(bench.seen(1).await.len(), 1, "strangers hold one of two threads");
-        assert_eq!(bench.pool.turn(false).await, Err(NoTag::Busy), "who only looks like one waits likewise");
+        assert_eq!(
+            bench.pool.turn(false).await,
+            Err(NoTag::Busy),
+            "who only looks like one waits likewise"
+        );
         assert_eq!(bench.ask(100, false, "t").await.unwrap(), Err(NoTag::Busy));
         let friend = bench.ask(101, true, "friend");
-        assert_eq!(bench.seen(2).await[1], "friend", "the other thread is free for her");
+        assert_eq!(
+            bench.seen(2).await[1],
+            "friend",
+            "the other thread is free for her"
+        );
         for _ in 0..strangers.len() + 1 {
             bench.go.send(()).unwrap();
         }
@@ -489,10 +530,16 @@ mod tests {
     async fn a_familiar_person_has_a_place_even_in_a_full_lane() {
         let bench = Bench::new(2);
         // Two run, eight wait; one of them is another literal of person 3.
-        let asked: Vec<_> = (0..10).map(|person| bench.ask(person.min(8), true, "f")).collect();
+        let asked: Vec<_> = (0..10)
+            .map(|person| bench.ask(person.min(8), true, "f"))
+            .collect();
         bench.settle().await;
         bench.seen(2).await;
-        assert_eq!(bench.ask(8, true, "again").await.unwrap(), Err(NoTag::Busy), "she waits already");
+        assert_eq!(
+            bench.ask(8, true, "again").await.unwrap(),
+            Err(NoTag::Busy),
+            "she waits already"
+        );
         let own = bench.ask(50, true, "own place");
         bench.settle().await;
         assert!(!own.is_finished());
@@ -517,7 +564,10 @@ mod tests {
         for asked in asked {
             asked.await.unwrap().unwrap();
         }
-        assert_eq!(*bench.hash.seen.lock().unwrap(), ["s0", "f1", "s1", "f2", "s2", "f3", "s3"]);
+        assert_eq!(
+            *bench.hash.seen.lock().unwrap(),
+            ["s0", "f1", "s1", "f2", "s2", "f3", "s3"]
+        );
     }
 
     #[tokio::test]
@@ -580,11 +630,22 @@ mod tests {
             data_encoding::HEXLOWER.encode(known.as_ref()),
             "09316115d5cf24ed5a15a31a3ba326e5cf32edc24702987c02b6566f61913cf7"
         );
-        let cost = |memory_kib, passes| SlowHashCost { salt: [1; 16], memory_kib, passes };
-        assert!(Argon2id.hash(b"password", &cost(LEAST_MEMORY_KIB, LEAST_PASSES)).is_ok());
+        let cost = |memory_kib, passes| SlowHashCost {
+            salt: [1; 16],
+            memory_kib,
+            passes,
+        };
+        assert!(
+            Argon2id
+                .hash(b"password", &cost(LEAST_MEMORY_KIB, LEAST_PASSES))
+                .is_ok()
+        );
         for (memory_kib, passes) in [(LEAST_MEMORY_KIB - 1, 2), (LEAST_MEMORY_KIB, 1), (u32::MAX, 2)] {
             let refused = Argon2id.hash(b"password", &cost(memory_kib, passes)).unwrap_err();
-            assert!(matches!(refused, HashError::Cost { .. } | HashError::Memory), "{refused}");
+            assert!(
+                matches!(refused, HashError::Cost { .. } | HashError::Memory),
+                "{refused}"
+            );
         }
     }
 
@@ -593,6 +654,10 @@ mod tests {
         let meminfo = "MemTotal:       24683520 kB\nMemFree:         1000 kB\nMemAvailable:     2048 kB\n";
         assert_eq!(available_kib(meminfo), Some(2048));
         assert_eq!(available_kib("MemTotal: 1 kB\n"), None);
-        assert_eq!(PoolSettings::of_this_machine(u32::MAX).threads.max(2), 2, "at most half of free memory");
+        assert_eq!(
+            PoolSettings::of_this_machine(u32::MAX).threads.max(2),
+            2,
+            "at most half of free memory"
+        );
     }
 }
