@@ -1092,24 +1092,19 @@ fn a_lack_of_descriptors_does_not_end_the_admin_socket() {
         ..getrlimit(Resource::Nofile)
     };
     let usual = prlimit(Some(process.pid()), Resource::Nofile, none).unwrap();
-    // It is accepted by the kernel, not by the gateway: no answer comes before the limit is raised.
+    // The accepting thread holds a descriptor for the next connection already, and fails on the one after; or, in tiny_http,
+    // on duplicating the first. Neither is answered.
     let mut waiting = UnixStream::connect(&place.settings.admin_socket).unwrap();
-    waiting
-        .write_all(b"GET /status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        .unwrap();
+    let _ = waiting.write_all(b"GET /status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     waiting
         .set_read_timeout(Some(Duration::from_millis(300)))
         .unwrap();
-    let unanswered = waiting.read(&mut [0]);
-    assert!(
-        unanswered.is_err(),
-        "an answer without descriptors: {unanswered:?}"
-    );
+    let answered = waiting.read(&mut [0]);
+    assert!(!matches!(answered, Ok(1)), "an answer without descriptors");
     prlimit(Some(process.pid()), Resource::Nofile, usual).unwrap();
     assert_eq!(place.run("status").code, cli::DONE);
     let log = process.end(rustix::process::Signal::TERM);
-    // By accepting, or by duplicating the listener for the next server.
-    let felt = ["Too many open files", "the admin socket: "];
+    let felt = ["Too many open files", "the admin socket: ", "panicked at"];
     assert!(
         felt.iter().any(|words| log.contains(words)),
         "the lack was never felt: {log}"
