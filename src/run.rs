@@ -124,7 +124,7 @@ impl Gateway {
         .map_err(RunError::Random)?;
         let context = Context {
             store: opened.store.clone(),
-            sessions: Some(gate.sessions().clone()),
+            gate: Some(gate.clone()),
             facts: settings.facts(Some(now())),
             runtime: tokio::runtime::Handle::current(),
         };

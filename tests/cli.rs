@@ -7,7 +7,10 @@ use gatepost::admin::server::{self, AdminServer, SocketError};
 use gatepost::auth::Admission;
 use gatepost::cli::{self, Console, Patience};
 use gatepost::config::{self, Settings, Surroundings};
-use gatepost::gate::sessions::{self, Cut, SessionHandle, Sessions};
+use gatepost::gate::clock::SystemClock;
+use gatepost::gate::sessions::{self, Cut, SessionHandle};
+use gatepost::gate::slow_hash::{Argon2id, LEAST_MEMORY_KIB, PoolSettings};
+use gatepost::gate::{Gate, Parts};
 use gatepost::reason::{Protocol, Reason};
 use gatepost::store::records::{
     Batch, Death, Device, DeviceId, DeviceUse, Devices, Durability, Expect, FactorId, Factors, Key, Outcome,
@@ -19,7 +22,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -130,32 +133,42 @@ impl Place {
 }
 
 /// A gateway that answers commands, in this process.
-struct Gateway {
+struct Running {
     server: AdminServer,
-    sessions: Sessions,
+    gate: Gate,
     store: Store,
     runtime: Runtime,
 }
 
-impl Gateway {
-    fn start(place: &Place) -> Gateway {
+impl Running {
+    fn start(place: &Place) -> Running {
         let store = place.open();
-        Gateway::with_store(place, store)
+        Running::with_store(place, store)
     }
 
-    fn with_store(place: &Place, store: Store) -> Gateway {
+    fn with_store(place: &Place, store: Store) -> Running {
         let runtime = runtime();
-        let sessions = Sessions::default();
+        let gate = {
+            let _inside = runtime.enter();
+            Gate::start(Parts {
+                store: store.clone(),
+                settings: place.settings.access.clone(),
+                clock: Arc::new(SystemClock),
+                slow_hash: Arc::new(Argon2id),
+                pool: PoolSettings::of_this_machine(LEAST_MEMORY_KIB),
+            })
+            .unwrap()
+        };
         let context = Context {
             store: store.clone(),
-            sessions: Some(sessions.clone()),
+            gate: Some(gate.clone()),
             facts: place.settings.facts(Some(gatepost::admin::now())),
             runtime: runtime.handle().clone(),
         };
         let socket = server::bind(&place.settings.admin_socket).unwrap();
-        Gateway {
+        Running {
             server: AdminServer::start(socket, context),
-            sessions,
+            gate,
             store,
             runtime,
         }
@@ -328,7 +341,7 @@ fn every_command_says_the_same_with_and_without_a_gateway() {
     let (with, without) = (Place::new(), Place::new());
     // `person list` on nothing at all would refuse to make a store.
     drop(without.open());
-    let gateway = Gateway::start(&with);
+    let gateway = Running::start(&with);
     for line in SCRIPT {
         if *line == "HISTORY" {
             gateway.commit(history(person_of(
@@ -407,7 +420,7 @@ fn the_same_store_reads_the_same_to_the_letter() {
     ] {
         assert_eq!(place.run(line).code, cli::DONE);
     }
-    let gateway = Gateway::start(&place);
+    let gateway = Running::start(&place);
     gateway.commit(history(person_of(
         &gateway.runtime,
         &gateway.store,
@@ -553,7 +566,7 @@ fn an_enrolment_is_what_the_store_holds() {
 fn revoking_leaves_a_tombstone_and_keeps_the_cost() {
     let place = Place::new();
     place.run("person add alice");
-    let gateway = Gateway::start(&place);
+    let gateway = Running::start(&place);
     let person = person_of(&gateway.runtime, &gateway.store, "alice@example.org");
     gateway.commit(history(person));
     let said = place.run("device revoke alice aeaqcaibaeaqc");
@@ -597,7 +610,7 @@ fn removing_a_person_leaves_nothing_of_hers() {
     let place = Place::new();
     place.run("person add alice --alias a");
     place.run("token enrol alice");
-    let gateway = Gateway::start(&place);
+    let gateway = Running::start(&place);
     let person = person_of(&gateway.runtime, &gateway.store, "alice@example.org");
     gateway.commit(history(person));
     assert_eq!(
@@ -638,7 +651,7 @@ fn the_last_token_says_what_its_removal_means() {
 fn changes_at_the_same_time_are_all_kept() {
     let place = Place::new();
     place.run("person add alice");
-    let gateway = Gateway::start(&place);
+    let gateway = Running::start(&place);
     thread::scope(|scope| {
         for _ in 0..6 {
             scope.spawn(|| assert_eq!(place.run("token enrol alice").code, cli::DONE));
@@ -658,7 +671,7 @@ fn a_stale_socket_hinders_neither_a_command_nor_a_gateway() {
     drop(UnixListener::bind(socket).unwrap());
     assert!(socket.exists(), "the dead gateway's socket is there");
     assert_eq!(place.run("person add alice").code, cli::DONE);
-    let gateway = Gateway::start(&place);
+    let gateway = Running::start(&place);
     assert_eq!(place.run("status").code, cli::DONE);
     assert!(matches!(server::bind(socket), Err(SocketError::InUse(_))));
     gateway.stop();
@@ -691,7 +704,7 @@ fn a_command_waits_for_a_gateway_that_is_just_starting() {
         };
         let place = &place;
         let command = scope.spawn(move || place.run_patiently("person list", patience));
-        let gateway = Gateway::with_store(place, store);
+        let gateway = Running::with_store(place, store);
         let said = command.join().unwrap();
         assert!(
             said.code == cli::DONE && said.out.contains("alice@example.org"),
@@ -707,7 +720,7 @@ fn the_socket_is_for_its_user_only() {
     let place = Place::new();
     let socket = &place.settings.admin_socket;
     let directory = socket.parent().unwrap();
-    let gateway = Gateway::start(&place);
+    let gateway = Running::start(&place);
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(directory), mode(socket)), (0o700, 0o600));
     gateway.stop();
@@ -725,10 +738,10 @@ fn sessions_are_listed_and_cut() {
     let place = Place::new();
     place.run("person add alice");
     place.run("person add bob");
-    let gateway = Gateway::start(&place);
+    let gateway = Running::start(&place);
     let register = |login: &str, device: Option<u8>| -> SessionHandle {
         let account = format!("{login}@example.org");
-        gateway.sessions.register(sessions::Facts {
+        gateway.gate.sessions().register(sessions::Facts {
             admission: Admission {
                 person: Some(person_of(&gateway.runtime, &gateway.store, &account)),
                 account: account.into(),
@@ -802,7 +815,7 @@ fn sessions_are_listed_and_cut() {
 #[test]
 fn a_file_in_the_place_of_the_socket_is_left_alone() {
     let place = Place::new();
-    Gateway::start(&place).stop();
+    Running::start(&place).stop();
     let socket = &place.settings.admin_socket;
     std::fs::write(socket, "precious").unwrap();
     assert!(matches!(server::bind(socket), Err(SocketError::NoSocket(_))));
@@ -849,7 +862,7 @@ impl Write for Lines {
 fn following_shows_the_last_and_then_each_new_entry() {
     let place = Place::new();
     place.run("person add alice");
-    let gateway = Gateway::start(&place);
+    let gateway = Running::start(&place);
     let person = person_of(&gateway.runtime, &gateway.store, "alice@example.org");
     gateway.commit(history(person));
     let (lines, heard) = mpsc::channel();
@@ -912,7 +925,7 @@ fn raw(place: &Place, bytes: &[u8]) -> String {
 #[test]
 fn at_most_eight_follow() {
     let place = Place::new();
-    let gateway = Gateway::start(&place);
+    let gateway = Running::start(&place);
     let request = b"GET /sign-ins/follow?limit=0 HTTP/1.1\r\nHost: x\r\n\r\n";
     let mut following = Vec::new();
     for _ in 0..8 {
@@ -940,7 +953,7 @@ fn at_most_eight_follow() {
 #[test]
 fn refuses_requests_that_make_no_sense() {
     let place = Place::new();
-    let gateway = Gateway::start(&place);
+    let gateway = Running::start(&place);
     let check = |request: &str, status: &str| {
         let line = raw(&place, request.as_bytes());
         assert!(line.contains(status), "{request}: {line}");
@@ -1079,24 +1092,19 @@ fn a_lack_of_descriptors_does_not_end_the_admin_socket() {
         ..getrlimit(Resource::Nofile)
     };
     let usual = prlimit(Some(process.pid()), Resource::Nofile, none).unwrap();
-    // It is accepted by the kernel, not by the gateway: no answer comes before the limit is raised.
+    // The accepting thread holds a descriptor for the next connection already, and fails on the one after; or, in tiny_http,
+    // on duplicating the first. Neither is answered.
     let mut waiting = UnixStream::connect(&place.settings.admin_socket).unwrap();
-    waiting
-        .write_all(b"GET /status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        .unwrap();
+    let _ = waiting.write_all(b"GET /status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     waiting
         .set_read_timeout(Some(Duration::from_millis(300)))
         .unwrap();
-    let unanswered = waiting.read(&mut [0]);
-    assert!(
-        unanswered.is_err(),
-        "an answer without descriptors: {unanswered:?}"
-    );
+    let answered = waiting.read(&mut [0]);
+    assert!(!matches!(answered, Ok(1)), "an answer without descriptors");
     prlimit(Some(process.pid()), Resource::Nofile, usual).unwrap();
     assert_eq!(place.run("status").code, cli::DONE);
     let log = process.end(rustix::process::Signal::TERM);
-    // By accepting, or by duplicating the listener for the next server.
-    let felt = ["Too many open files", "the admin socket: "];
+    let felt = ["Too many open files", "the admin socket: ", "panicked at"];
     assert!(
         felt.iter().any(|words| log.contains(words)),
         "the lack was never felt: {log}"

@@ -13,11 +13,12 @@ pub mod server;
 pub mod when;
 
 use crate::auth::AccessSettings;
-use crate::gate::sessions::Sessions;
+use crate::gate::Gate;
 use crate::store::Store;
 use crate::store::records::UnixTime;
 use std::future::Future;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Everything that handlers work with.
@@ -25,8 +26,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub struct Context {
     /// The store. With a running gateway its gate watches what is written here.
     pub store: Store,
-    /// The live sessions, when a gateway runs.
-    pub sessions: Option<Sessions>,
+    /// The gate with its live sessions, when a gateway runs.
+    pub gate: Option<Gate>,
     /// What the administrator may know of the configuration.
     pub facts: Facts,
     /// By which handlers enter async code.
@@ -36,8 +37,8 @@ pub struct Context {
 /// The part of the configuration that answers depend on.
 #[derive(Clone, Debug)]
 pub struct Facts {
-    /// Logins are normalised and modes are judged with these.
-    pub access: AccessSettings,
+    /// The settings that were read at the start; a running gate may have newer ones.
+    pub access: Arc<AccessSettings>,
     /// Where the store is.
     pub data_dir: PathBuf,
     /// This gateway's name.
@@ -51,6 +52,13 @@ pub struct Facts {
 }
 
 impl Context {
+    /// The settings in force: with these logins are normalised and modes are judged.
+    fn access(&self) -> Arc<AccessSettings> {
+        self.gate
+            .as_ref()
+            .map_or_else(|| self.facts.access.clone(), |gate| gate.settings())
+    }
+
     /// Waits for a future. Only on plain threads: inside the runtime this panics.
     fn wait<T>(&self, future: impl Future<Output = T>) -> T {
         self.runtime.block_on(future)

@@ -141,7 +141,7 @@ impl Reach {
                 Ok(opened) => {
                     let context = Context {
                         store: opened.store,
-                        sessions: None,
+                        gate: None,
                         facts: settings.facts(None),
                         runtime: runtime.handle().clone(),
                     };

@@ -21,6 +21,7 @@ use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use toml::de::DeTable;
 
 pub(crate) use values::parse_span;
@@ -234,7 +235,7 @@ impl Settings {
     /// What the admin API may know; `started` is when the gateway started, if one runs.
     pub fn facts(&self, started: Option<UnixTime>) -> Facts {
         Facts {
-            access: self.access.clone(),
+            access: Arc::new(self.access.clone()),
             data_dir: self.data_dir.clone(),
             hostname: self.hostname.clone(),
             listeners: self.listeners.iter().map(describe_listener).collect(),

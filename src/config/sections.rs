@@ -343,13 +343,11 @@ fn listener(mut section: Section<'_, '_>, findings: &Findings<'_>) -> Option<Fou
     })
 }
 
-/// Whether binding one address hinders binding the other.
+/// Whether binding one address hinders binding the other. `[::]` takes IPv4 too.
 fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
-    let (a, b) = (one.ip(), other.ip());
-    one.port() == other.port()
-        && one.port() != 0
-        && a.is_ipv4() == b.is_ipv4()
-        && (a == b || a.is_unspecified() || b.is_unspecified())
+    let takes = |a: IpAddr, b: IpAddr| a == b || a.is_unspecified() && (a.is_ipv6() || b.is_ipv4());
+    let same_port = one.port() == other.port() && one.port() != 0;
+    same_port && (takes(one.ip(), other.ip()) || takes(other.ip(), one.ip()))
 }
 
 /// An upstream's name, known even when the rest of it is wrong, so that routes are judged all the same.
@@ -928,4 +926,30 @@ fn refuse_twice<'p>(
 
 fn plain<T>(found: Vec<Found<T>>) -> Vec<T> {
     found.into_iter().map(|found| found.value).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_that_cannot_both_be_bound() {
+        let check = |one: &str, other: &str, expected: bool| {
+            let (one, other) = (one.parse().unwrap(), other.parse().unwrap());
+            assert_eq!(
+                (overlap(one, other), overlap(other, one)),
+                (expected, expected),
+                "{one} {other}"
+            );
+        };
+        check("127.0.0.1:1", "127.0.0.1:1", true);
+        check("127.0.0.1:1", "127.0.0.1:2", false);
+        check("127.0.0.1:0", "127.0.0.1:0", false);
+        check("127.0.0.1:1", "127.0.0.2:1", false);
+        check("0.0.0.0:1", "127.0.0.2:1", true);
+        check("0.0.0.0:1", "[::1]:1", false);
+        check("[::]:1", "[::1]:1", true);
+        check("[::]:1", "127.0.0.1:1", true);
+        check("[::]:1", "0.0.0.0:1", true);
+    }
 }

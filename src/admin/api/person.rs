@@ -8,7 +8,7 @@ use super::token::TokenView;
 use super::{Failure, Method, Request, Response, change, device, no_such, random_id, token};
 use crate::admin::{Context, now};
 use crate::auth::AccessSettings;
-use crate::auth::people::{self, RouteSettings};
+use crate::auth::people;
 use crate::report::rfc3339;
 use crate::store::records::{
     Batch, Devices, Expect, Factors, Key, KeyRange, Mode, Person, PersonId, Record, Value,
@@ -121,7 +121,7 @@ fn list(context: &Context) -> Result<Vec<PersonView>, Failure> {
             &person,
             factors(&records[0]),
             devices(&records[1]),
-            &context.facts.access,
+            &context.access(),
         ));
     }
     views.sort_by(|one, other| one.login.cmp(&other.login));
@@ -168,7 +168,7 @@ fn add(new: NewPerson, context: &Context) -> Result<Done, Failure> {
     })?;
     Ok(Done {
         done: format!("added {}", person.login),
-        notes: unserved(&person, &context.facts.access),
+        notes: unserved(&person, &context.access()),
     })
 }
 
@@ -186,7 +186,7 @@ fn show(login: &str, context: &Context) -> Result<PersonDetail, Failure> {
         _ => None,
     };
     Ok(PersonDetail {
-        person: view(&person, factors, devices, &context.facts.access),
+        person: view(&person, factors, devices, &context.access()),
         token_list: factors
             .map(|factors| token::views(&person, factors))
             .unwrap_or_default(),
@@ -241,16 +241,16 @@ fn remove(login: &str, context: &Context) -> Result<Done, Failure> {
 }
 
 fn set_mode(login: &str, mode: ModeChange, context: &Context) -> Result<Done, Failure> {
-    let access = &context.facts.access;
+    let access = context.access();
     let person = update(login, context, |person| person.mode = mode.mode)?;
-    let effective = mode_name(effective_mode(&person, access));
+    let effective = mode_name(effective_mode(&person, &access));
     let done = match mode.mode {
         Some(_) => format!("{} is {effective} now", person.login),
         None => format!("{} follows her route now: {effective}", person.login),
     };
     let factors = context.wait(context.store.get(vec![Key::Factors(person.id)]))?;
     let mut notes = Vec::new();
-    if effective_mode(&person, access) == Mode::Enforcing && token_count(self::factors(&factors[0])) == 0 {
+    if effective_mode(&person, &access) == Mode::Enforcing && token_count(self::factors(&factors[0])) == 0 {
         notes.push(format!(
             "she has no token and cannot sign in; enrol one: gatepost token enrol {}",
             person.login
@@ -312,7 +312,7 @@ pub(super) fn everyone(context: &Context) -> Result<Vec<Person>, Failure> {
 
 /// The mode that counts for a person: her own, her route's, the box's.
 pub(super) fn effective_mode(person: &Person, access: &AccessSettings) -> Mode {
-    let of_route = || route(&person.login, access).and_then(|route| route.mode);
+    let of_route = || people::route(access, &person.login).and_then(|route| route.mode);
     person.mode.or_else(of_route).unwrap_or(access.mode)
 }
 
@@ -398,7 +398,7 @@ fn view(
         aliases: person.aliases.clone(),
         mode: person.mode,
         effective_mode: effective_mode(person, access),
-        route: route(&person.login, access).map(|route| route.name.clone()),
+        route: people::route(access, &person.login).map(|route| route.name.clone()),
         suspended: person.suspended,
         tokens: token_count(factors),
         devices: device_count(devices),
@@ -413,11 +413,7 @@ fn normalise(login: &str, context: &Context) -> Result<String, Failure> {
             "\"{login}\" is no login: accepted is an address such as alice@example.org"
         ))
     };
-    people::normalise(login.as_bytes(), &context.facts.access).ok_or_else(unusable)
-}
-
-fn route<'a>(login: &str, access: &'a AccessSettings) -> Option<&'a RouteSettings> {
-    people::route(login, access)
+    people::normalise(login.as_bytes(), context.access().default_domain.as_deref()).ok_or_else(unusable)
 }
 
 fn token_count(factors: Option<&Factors>) -> usize {
@@ -445,7 +441,7 @@ fn taken(login: &str, record: &Record, context: &Context) -> String {
 }
 
 fn unserved(person: &Person, access: &AccessSettings) -> Vec<String> {
-    if route(&person.login, access).is_some() {
+    if people::route(access, &person.login).is_some() {
         return Vec::new();
     }
     let domain = person.login.rsplit_once('@').map_or("", |(_, domain)| domain);

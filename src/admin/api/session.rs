@@ -58,14 +58,14 @@ pub(super) fn handle(request: &Request, context: &Context) -> Result<Response, F
 
 /// How many there are.
 pub(super) fn count(context: &Context) -> usize {
-    context.sessions.as_ref().map_or(0, |sessions| sessions.count())
+    context.gate.as_ref().map_or(0, |gate| gate.sessions().count())
 }
 
 fn list(person: Option<&Person>, context: &Context) -> Vec<SessionView> {
     let live = context
-        .sessions
+        .gate
         .as_ref()
-        .map(|sessions| sessions.list())
+        .map(|gate| gate.sessions().list())
         .unwrap_or_default();
     let wanted = |session: &sessions::SessionView| {
         person.is_none_or(|person| session.facts.admission.person == Some(person.id))
@@ -104,10 +104,7 @@ fn cut_many(person: Option<&Person>, device: Option<DeviceId>, context: &Context
 }
 
 fn cut(which: Selector, context: &Context) -> usize {
-    context
-        .sessions
-        .as_ref()
-        .map_or(0, |sessions| sessions.cut(which))
+    context.gate.as_ref().map_or(0, |gate| gate.sessions().cut(which))
 }
 
 fn view(session: sessions::SessionView) -> SessionView {

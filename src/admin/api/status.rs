@@ -51,7 +51,7 @@ pub(super) fn handle(request: &Request, context: &Context) -> Result<Response, F
 }
 
 fn status(context: &Context) -> Result<Status, Failure> {
-    let facts = &context.facts;
+    let (facts, access) = (&context.facts, context.access());
     let gateway = facts.started.map(|started| Gateway {
         pid: std::process::id(),
         started: rfc3339(started),
@@ -71,10 +71,10 @@ fn status(context: &Context) -> Result<Status, Failure> {
         hostname: facts.hostname.clone(),
         data_dir: facts.data_dir.display().to_string(),
         gateway,
-        mode: facts.access.mode,
+        mode: access.mode,
         listeners: facts.listeners.clone(),
         upstreams: facts.upstreams.clone(),
-        routes: facts.access.routes.iter().map(route).collect(),
+        routes: access.routes.iter().map(route).collect(),
         people: person::everyone(context)?.len(),
     })
 }

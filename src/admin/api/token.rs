@@ -253,7 +253,7 @@ fn consequences(person: &Person, left: &Factors, devices: usize, context: &Conte
         return Vec::new();
     }
     let login = &person.login;
-    let mut notes = vec![match person::effective_mode(person, &context.facts.access) {
+    let mut notes = vec![match person::effective_mode(person, &context.access()) {
         Mode::Enforcing => format!(
             "that was her last token, and the mode is enforcing: no new device can sign in until she has another one; \
              gatepost token enrol {login}"
