@@ -68,11 +68,7 @@ impl std::fmt::Debug for Print {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Warm {
     /// A living device's.
-    Alive {
-        device: DeviceId,
-        password_len: u32,
-        tag: Tag,
-    },
+    Alive { device: DeviceId, tag: Tag },
     /// A dead device's.
     Dead,
 }
@@ -80,7 +76,6 @@ pub(super) enum Warm {
 struct Alive {
     person: PersonId,
     device: DeviceId,
-    password_len: u32,
     tag: Tag,
 }
 
@@ -255,7 +250,6 @@ impl Memory {
         if let Some(alive) = self.warm.touch(print) {
             return Some(Warm::Alive {
                 device: alive.device,
-                password_len: alive.password_len,
                 tag: alive.tag,
             });
         }
@@ -268,16 +262,10 @@ impl Memory {
         person: PersonId,
         print: LiteralPrint,
         device: DeviceId,
-        password_len: u32,
         tag: Tag,
     ) {
         self.index(person, print);
-        let alive = Alive {
-            person,
-            device,
-            password_len,
-            tag,
-        };
+        let alive = Alive { person, device, tag };
         if let Some((print, alive)) = self.warm.insert(print, alive) {
             self.unindex(alive.person, print);
         }

@@ -4,8 +4,6 @@
 //! what it needs next ([`Need`]); `gate/` carries that out and gives the [`Answer`] back, until there is a [`Verdict`].
 //! What the policy remembers between attempts lives in [`Memory`], bounded, owned by the gate and handed in by [`World`].
 
-#![allow(dead_code, reason = "signatures first; bodies follow in the next commits")]
-
 mod bounded;
 mod device;
 mod factor;
