@@ -45,8 +45,14 @@ impl Stage {
 
 #[test]
 fn password_and_code_sign_in_with_tls_on_both_legs() {
-    for transport in [Transport::Implicit, Transport::StartTls] {
-        let stage = Stage::new(Script { transport, ..Script::default() });
+    let implicit = Script { transport: Transport::Implicit, ..Script::default() };
+    let starttls = Script {
+        transport: Transport::StartTls,
+        greeting: "* OK [CAPABILITY IMAP4rev1 STARTTLS LOGINDISABLED] ready",
+        ..Script::default()
+    };
+    for script in [implicit, starttls] {
+        let stage = Stage::new(script);
         let mut client = Client::tls(stage.gateway.address("imaps"), &stage.gateway.certificate());
         assert!(client.line().starts_with("* OK"));
         let answer = client.command("a1", &format!("LOGIN alice@example.org secret@{}", stage.alice.code()));

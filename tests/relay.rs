@@ -2,7 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
 
-use gatepost::mail::relay::{CUT_WITHIN, Ended, Relay, Traffic};
+use gatepost::gate::sessions::{Cut, Traffic};
+use gatepost::mail::relay::{CUT_WITHIN, Ended, Relay};
 use gatepost::net::{CertificateSource, ClientTls, End, Roots, ServerTls, Stream, UpstreamTlsSettings};
 use gatepost::wire::{CloseCause, Direction, Guard, HoldFor, Leftover, MAX_HELD, OutBuf, Watch};
 use std::future::poll_fn;
@@ -146,7 +147,7 @@ impl Plan {
 struct Session {
     client: Stream,
     upstream: Stream,
-    cut: watch::Sender<Option<CloseCause>>,
+    cut: watch::Sender<Option<Cut>>,
     traffic: Arc<Traffic>,
     task: JoinHandle<Ended>,
 }
@@ -605,7 +606,7 @@ async fn a_cut_says_goodbye_at_a_boundary() {
     for leg in [Leg::Plain, Leg::Tls] {
         let mut session = Plan::new([leg, leg], Lines::default()).start().await;
         session.settle().await;
-        session.cut.send(Some(CloseCause::Cut)).unwrap();
+        session.cut.send(Some(Cut::Cut)).unwrap();
         assert_eq!(rest(&mut session.client).await, b"BYE cut\r\n");
         assert_eq!(session.client.end(), Some(End::Complete));
         assert_eq!(rest(&mut session.upstream).await, b"");
@@ -618,7 +619,7 @@ async fn a_session_that_was_cut_before_it_began_ends() {
     let tls = Tls::new();
     let (mut peer, client) = connect(Leg::Plain, &tls).await;
     let (upstream, _upstream) = connect(Leg::Plain, &tls).await;
-    let (_cut, cut_seen) = watch::channel(Some(CloseCause::Cut));
+    let (_cut, cut_seen) = watch::channel(Some(Cut::Cut));
     let relay = Relay {
         client,
         upstream,
@@ -645,7 +646,7 @@ async fn a_cut_inside_a_literal_says_nothing_and_takes_no_more_commands() {
     say(&mut session.upstream, b"LITERAL 10\n01234").await;
     expect(&mut session.client, b"LITERAL 10\n01234").await;
     let began = Instant::now();
-    session.cut.send(Some(CloseCause::Cut)).unwrap();
+    session.cut.send(Some(Cut::Cut)).unwrap();
     // The relay has seen the cut once it no longer forwards.
     say(&mut session.client, b"a1 DELETE everything\n").await;
     assert_eq!(rest(&mut session.client).await, b"");
@@ -663,7 +664,7 @@ async fn a_cut_waits_a_moment_for_the_end_of_a_literal() {
     let mut session = Session::lines().await;
     say(&mut session.upstream, b"LITERAL 10\n01234").await;
     expect(&mut session.client, b"LITERAL 10\n01234").await;
-    session.cut.send(Some(CloseCause::Cut)).unwrap();
+    session.cut.send(Some(Cut::Cut)).unwrap();
     say(&mut session.upstream, b"56789a line of which nothing is sent\n").await;
     assert_eq!(rest(&mut session.client).await, b"56789BYE cut\r\n");
     assert_eq!(ended_cause(&mut session).await, CloseCause::Cut);
@@ -680,7 +681,7 @@ async fn a_cut_ends_a_stalled_session_within_a_second() {
         )
         .await;
         let began = Instant::now();
-        session.cut.send(Some(CloseCause::Cut)).unwrap();
+        session.cut.send(Some(Cut::Cut)).unwrap();
         assert_eq!(ended_cause(&mut session).await, CloseCause::Cut);
         assert!(
             began.elapsed() < CUT_WITHIN + Duration::from_millis(200),
@@ -705,7 +706,7 @@ async fn a_cut_ends_a_busy_session_within_a_second() {
     say(upstream, b"LITERAL 1000000000000\n").await;
     expect(client, b"LITERAL 1000000000000\n").await;
     let began = Instant::now();
-    cut.send(Some(CloseCause::Cut)).unwrap();
+    cut.send(Some(Cut::Cut)).unwrap();
     let busy = async {
         let piece = vec![0; 60_000];
         while upstream.write_all(&piece, soon()).await.is_ok() {}
@@ -724,7 +725,7 @@ async fn a_drain_waits_for_the_boundary_and_goes_on_until_then() {
     let mut session = Session::lines().await;
     say(&mut session.upstream, b"LITERAL 10\n01234").await;
     expect(&mut session.client, b"LITERAL 10\n01234").await;
-    session.cut.send(Some(CloseCause::Drain)).unwrap();
+    session.cut.send(Some(Cut::Drain)).unwrap();
     session.settle().await;
     say(&mut session.upstream, b"56789").await;
     assert_eq!(rest(&mut session.client).await, b"56789BYE drain\r\n");
@@ -736,9 +737,9 @@ async fn a_cut_ends_a_drain_that_takes_too_long() {
     let mut session = Session::lines().await;
     say(&mut session.upstream, b"LITERAL 10\n01234").await;
     expect(&mut session.client, b"LITERAL 10\n01234").await;
-    session.cut.send(Some(CloseCause::Drain)).unwrap();
+    session.cut.send(Some(Cut::Drain)).unwrap();
     session.settle().await;
-    session.cut.send(Some(CloseCause::Cut)).unwrap();
+    session.cut.send(Some(Cut::Cut)).unwrap();
     assert_eq!(rest(&mut session.client).await, b"");
     assert_eq!(ended_cause(&mut session).await, CloseCause::Cut);
 }

@@ -96,8 +96,8 @@ fn no_secret_is_in_log_store_or_admin_answers() {
         [log]
         level = "trace"
         [limits.refusals]
-        floor = "20ms"
-        ceiling = "20ms"
+        floor = "100ms"
+        ceiling = "100ms"
         [[listener]]
         name = "imap"
         address = "127.0.0.1:0"
@@ -142,7 +142,7 @@ fn no_secret_is_in_log_store_or_admin_answers() {
     .map(|words| said(&config, words))
     .collect();
     let log = program.end();
-    assert!(contains(&log, b"TRACE") || contains(&log, b"trace"), "the log was at its loudest");
+    assert!(contains(&log, b"DEBUG"), "the log was loud");
     assert!(contains(&log, b"event=sign-in"), "sign-ins were logged");
 
     let mut places = vec![("log".to_owned(), log), ("admin answers".to_owned(), answers.into_bytes())];

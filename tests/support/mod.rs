@@ -1,5 +1,5 @@
 //! What whole-product tests share: a gateway on ports of its own, a mail program, and a mail server that misbehaves.
-#![allow(dead_code, reason = "each test crate uses its part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test crate uses its part of it")]
 
 pub mod client;
 pub mod gateway;

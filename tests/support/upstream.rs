@@ -267,9 +267,15 @@ impl Io {
 
 impl Drop for Io {
     fn drop(&mut self) {
-        if let Io::Plain(socket) = self {
-            let _ = socket.shutdown(Shutdown::Both);
-        }
+        let socket = match self {
+            Io::Plain(socket) => socket,
+            Io::Tls(stream) => {
+                stream.conn.send_close_notify();
+                let _ = stream.flush();
+                &mut stream.sock
+            }
+        };
+        let _ = socket.shutdown(Shutdown::Both);
     }
 }
 
