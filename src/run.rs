@@ -9,7 +9,9 @@ use crate::gate::slow_hash::{Argon2id, LEAST_MEMORY_KIB, PoolSettings};
 use crate::gate::{Gate, NoRandomness, Parts};
 use crate::mail::Front;
 use crate::mail::upstream::Upstreams;
-use crate::net::{Admission, ListenError, Listener, ListenerSettings, ServerTls, Shutdown, TlsError, raise_nofile};
+use crate::net::{
+    Admission, ListenError, Listener, ListenerSettings, ServerTls, Shutdown, TlsError, raise_nofile,
+};
 use crate::store::{self, OpenError, Opened, StoreError};
 use crate::wire::{DIALECTS, Limits, dialect};
 use std::fmt;
@@ -76,7 +78,10 @@ impl std::error::Error for RunError {}
 /// # Errors
 /// Every [`RunError`].
 pub fn run(settings: Settings) -> Result<(), RunError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(RunError::Runtime)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(RunError::Runtime)?;
     runtime.block_on(async {
         let gateway = Gateway::start(settings).await?;
         let waited = gateway.serve().await;
@@ -110,8 +115,13 @@ impl Gateway {
         }
         let alpn: Vec<&[u8]> = DIALECTS.iter().map(|dialect| dialect.alpn).collect();
         let certificate = ServerTls::load(&settings.certificate, &alpn).map_err(RunError::Tls)?;
-        let upstreams = Upstreams::new(&settings.upstreams, &settings.access.routes).map_err(RunError::Tls)?;
-        let listeners = settings.listeners.iter().map(Listener::bind).collect::<Result<Vec<_>, _>>();
+        let upstreams =
+            Upstreams::new(&settings.upstreams, &settings.access.routes).map_err(RunError::Tls)?;
+        let listeners = settings
+            .listeners
+            .iter()
+            .map(Listener::bind)
+            .collect::<Result<Vec<_>, _>>();
         let listeners = listeners.map_err(RunError::Listen)?;
         let socket = server::bind(&settings.admin_socket).map_err(RunError::Socket)?;
         let gate = Gate::start(Parts {
@@ -197,7 +207,10 @@ impl Gateway {
 
     /// Where a listener listens; tells the port that was picked for port 0.
     pub fn address(&self, listener: &str) -> Option<SocketAddr> {
-        self.addresses.iter().find(|(name, _)| name == listener).map(|(_, address)| *address)
+        self.addresses
+            .iter()
+            .find(|(name, _)| name == listener)
+            .map(|(_, address)| *address)
     }
 
     /// What the admin API works with.
@@ -221,8 +234,12 @@ impl Gateway {
 
     fn reload(&self) {
         match self.certificate.reload() {
-            Ok(()) => log::info!(event = "certificate-reloaded"; "SIGHUP: the certificate's files were read again"),
-            Err(error) => log::error!(event = "certificate-kept"; "SIGHUP: the old certificate stays: {error}"),
+            Ok(()) => {
+                log::info!(event = "certificate-reloaded"; "SIGHUP: the certificate's files were read again")
+            }
+            Err(error) => {
+                log::error!(event = "certificate-kept"; "SIGHUP: the old certificate stays: {error}")
+            }
         }
     }
 

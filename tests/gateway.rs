@@ -28,10 +28,17 @@ impl Stage {
             Transport::StartTls => "tls = \"starttls\"\nca_file = \"{dir}/ca.pem\"",
             Transport::Implicit => "tls = \"implicit\"\nca_file = \"{dir}/ca.pem\"",
         };
-        let table = format!("host = \"localhost\"\nport = {}\nlogin_timeout = \"1s\"\n{table}", upstream.port());
+        let table = format!(
+            "host = \"localhost\"\nport = {}\nlogin_timeout = \"1s\"\n{table}",
+            upstream.port()
+        );
         let gateway = TestGateway::with(directory, &table, more);
         let alice = gateway.enrol("alice@example.org");
-        Stage { gateway, upstream, alice }
+        Stage {
+            gateway,
+            upstream,
+            alice,
+        }
     }
 
     /// Signs in on a fresh connection.
@@ -45,7 +52,10 @@ impl Stage {
 
 #[test]
 fn password_and_code_sign_in_with_tls_on_both_legs() {
-    let implicit = Script { transport: Transport::Implicit, ..Script::default() };
+    let implicit = Script {
+        transport: Transport::Implicit,
+        ..Script::default()
+    };
     let starttls = Script {
         transport: Transport::StartTls,
         greeting: "* OK [CAPABILITY IMAP4rev1 STARTTLS LOGINDISABLED] ready",
@@ -55,12 +65,21 @@ fn password_and_code_sign_in_with_tls_on_both_legs() {
         let stage = Stage::new(script);
         let mut client = Client::tls(stage.gateway.address("imaps"), &stage.gateway.certificate());
         assert!(client.line().starts_with("* OK"));
-        let answer = client.command("a1", &format!("LOGIN alice@example.org secret@{}", stage.alice.code()));
-        assert_eq!(answer, "a1 OK [CAPABILITY IMAP4rev1 IDLE UIDPLUS] Logged in", "the upstream's own words");
+        let answer = client.command(
+            "a1",
+            &format!("LOGIN alice@example.org secret@{}", stage.alice.code()),
+        );
+        assert_eq!(
+            answer, "a1 OK [CAPABILITY IMAP4rev1 IDLE UIDPLUS] Logged in",
+            "the upstream's own words"
+        );
         assert_eq!(client.command("a2", "LIST \"\" *"), "a2 OK LIST done");
         assert!(client.command("a3", "LOGOUT").starts_with("a3 OK"));
         assert_eq!(client.rest(), "");
-        assert!(!contains(&stage.upstream.received(), stage.alice.code().as_bytes()), "the code stays here");
+        assert!(
+            !contains(&stage.upstream.received(), stage.alice.code().as_bytes()),
+            "the code stays here"
+        );
     }
 }
 
@@ -69,13 +88,23 @@ fn starttls_signs_in_and_forgets_what_came_before() {
     let stage = Stage::new(Script::default());
     let mut client = Client::plain(stage.gateway.address("imap"));
     let greeting = client.line();
-    assert!(greeting.contains("LOGINDISABLED") && greeting.contains("STARTTLS"), "{greeting}");
-    assert!(client.command("a", "LOGIN alice secret").contains("[PRIVACYREQUIRED]"));
+    assert!(
+        greeting.contains("LOGINDISABLED") && greeting.contains("STARTTLS"),
+        "{greeting}"
+    );
+    assert!(
+        client
+            .command("a", "LOGIN alice secret")
+            .contains("[PRIVACYREQUIRED]")
+    );
     assert!(client.command("b", "STARTTLS").starts_with("b OK"));
     let mut client = client.start_tls(&stage.gateway.certificate());
     client.send("c CAPABILITY\r\n");
     let capabilities = client.until("c").remove(0);
-    assert!(capabilities.contains("AUTH=PLAIN") && !capabilities.contains("STARTTLS"), "{capabilities}");
+    assert!(
+        capabilities.contains("AUTH=PLAIN") && !capabilities.contains("STARTTLS"),
+        "{capabilities}"
+    );
     let answer = client.command("d", &format!("LOGIN alice secret@{}", stage.alice.code()));
     assert!(answer.starts_with("d OK"), "{answer}");
 }
@@ -85,11 +114,17 @@ fn the_same_literal_signs_in_again_and_another_with_the_same_code_does_not() {
     let stage = Stage::new(Script::default());
     let literal = format!("secret@{}", stage.alice.code());
     for _ in 0..3 {
-        let answer = stage.gateway.client().command("a", &format!("LOGIN alice {literal}"));
+        let answer = stage
+            .gateway
+            .client()
+            .command("a", &format!("LOGIN alice {literal}"));
         assert!(answer.starts_with("a OK"), "{answer}");
     }
     let other = format!("secret,{}", literal.split_once('@').unwrap().1);
-    let answer = stage.gateway.client().command("a", &format!("LOGIN alice {other}"));
+    let answer = stage
+        .gateway
+        .client()
+        .command("a", &format!("LOGIN alice {other}"));
     assert!(answer.starts_with("a NO [AUTHENTICATIONFAILED]"), "{answer}");
     assert_eq!(stage.upstream.connections(), 3);
 }
@@ -108,7 +143,10 @@ fn no_byte_of_a_password_goes_upstream_without_a_code() {
     ];
     for attempt in &attempts {
         let answer = stage.gateway.client().command("a", attempt);
-        assert!(answer.starts_with("a NO") || answer.starts_with("a BAD"), "{attempt}: {answer}");
+        assert!(
+            answer.starts_with("a NO") || answer.starts_with("a BAD"),
+            "{attempt}: {answer}"
+        );
     }
     assert_eq!(stage.upstream.connections(), 0);
     assert_eq!(stage.upstream.received(), b"");
@@ -118,8 +156,14 @@ fn no_byte_of_a_password_goes_upstream_without_a_code() {
 fn unknown_and_known_names_hear_the_same_words() {
     let stage = Stage::new(Script::default());
     let wrong = stage.alice.wrong_code();
-    let known = stage.gateway.client().command("a", &format!("LOGIN alice secret@{wrong}"));
-    let unknown = stage.gateway.client().command("a", &format!("LOGIN nobody secret@{wrong}"));
+    let known = stage
+        .gateway
+        .client()
+        .command("a", &format!("LOGIN alice secret@{wrong}"));
+    let unknown = stage
+        .gateway
+        .client()
+        .command("a", &format!("LOGIN nobody secret@{wrong}"));
     let no_code = stage.gateway.client().command("a", "LOGIN alice secret");
     assert_eq!(known, unknown);
     assert_eq!(known, no_code);
@@ -130,7 +174,11 @@ fn a_wrong_password_keeps_the_connection_and_the_code() {
     let stage = Stage::new(Script::default());
     let code = stage.alice.code();
     let mut client = stage.gateway.client();
-    assert!(client.command("a", &format!("LOGIN alice wrong@{code}")).starts_with("a NO [AUTHENTICATIONFAILED]"));
+    assert!(
+        client
+            .command("a", &format!("LOGIN alice wrong@{code}"))
+            .starts_with("a NO [AUTHENTICATIONFAILED]")
+    );
     let answer = client.command("b", &format!("LOGIN alice secret@{code}"));
     assert!(answer.starts_with("b OK"), "{answer}");
 }
@@ -144,12 +192,15 @@ fn pipelined_commands_reach_the_upstream_exactly_once() {
         "a LOGIN alice secret@{}\r\nb SELECT INBOX\r\nc APPEND INBOX {{100000+}}\r\n{message}\r\nd NOOP\r\n",
         stage.alice.code()
     ));
-    assert_eq!(client.until("d"), [
-        "a OK [CAPABILITY IMAP4rev1 IDLE UIDPLUS] Logged in",
-        "b OK SELECT done",
-        "c OK appended 100000",
-        "d OK NOOP done",
-    ]);
+    assert_eq!(
+        client.until("d"),
+        [
+            "a OK [CAPABILITY IMAP4rev1 IDLE UIDPLUS] Logged in",
+            "b OK SELECT done",
+            "c OK appended 100000",
+            "d OK NOOP done",
+        ]
+    );
     let received = String::from_utf8(stage.upstream.received()).unwrap();
     assert_eq!(received.matches("b SELECT").count(), 1);
     assert_eq!(received.matches(&message).count(), 1);
@@ -169,7 +220,12 @@ fn pipelined_commands_behind_a_refused_login_are_answered_here() {
 #[test]
 fn untagged_lines_in_segments_of_their_own_come_before_the_success() {
     let stage = Stage::new(Script {
-        before_success: &["* OK still", " here\r\n* CAPABILITY IMAP4rev1 COMP", "RESS=DEFLATE\r\n", "* OK [ALERT] x\r\n"],
+        before_success: &[
+            "* OK still",
+            " here\r\n* CAPABILITY IMAP4rev1 COMP",
+            "RESS=DEFLATE\r\n",
+            "* OK [ALERT] x\r\n",
+        ],
         success: "OK done",
         after_success: "* 3 EXISTS\r\n",
         ..Script::default()
@@ -180,19 +236,65 @@ fn untagged_lines_in_segments_of_their_own_come_before_the_success() {
     assert!(lines.contains(&"* OK still here".to_owned()), "{lines:?}");
     assert!(lines.contains(&"* OK [ALERT] x".to_owned()), "{lines:?}");
     assert!(!lines.iter().any(|line| line.contains("COMPRESS")), "{lines:?}");
-    assert_eq!(client.line(), "* 3 EXISTS", "what came behind the success comes behind it");
+    assert_eq!(
+        client.line(),
+        "* 3 EXISTS",
+        "what came behind the success comes behind it"
+    );
 }
 
 #[test]
 fn an_upstream_that_gives_no_verdict_means_try_later_and_burns_nothing() {
     let cases: &[(&str, Script)] = &[
-        ("silent", Script { at_login: AtLogin::Silent, ..Script::default() }),
-        ("bye", Script { at_login: AtLogin::Bye, ..Script::default() }),
-        ("mid-reply", Script { at_login: AtLogin::CloseMidReply, ..Script::default() }),
-        ("preauth", Script { greeting: "* PREAUTH welcome", ..Script::default() }),
-        ("bye greeting", Script { greeting: "* BYE too busy", ..Script::default() }),
-        ("unavailable", Script { at_login: AtLogin::No("[UNAVAILABLE] later"), ..Script::default() }),
-        ("limit", Script { at_login: AtLogin::No("[LIMIT] too many"), ..Script::default() }),
+        (
+            "silent",
+            Script {
+                at_login: AtLogin::Silent,
+                ..Script::default()
+            },
+        ),
+        (
+            "bye",
+            Script {
+                at_login: AtLogin::Bye,
+                ..Script::default()
+            },
+        ),
+        (
+            "mid-reply",
+            Script {
+                at_login: AtLogin::CloseMidReply,
+                ..Script::default()
+            },
+        ),
+        (
+            "preauth",
+            Script {
+                greeting: "* PREAUTH welcome",
+                ..Script::default()
+            },
+        ),
+        (
+            "bye greeting",
+            Script {
+                greeting: "* BYE too busy",
+                ..Script::default()
+            },
+        ),
+        (
+            "unavailable",
+            Script {
+                at_login: AtLogin::No("[UNAVAILABLE] later"),
+                ..Script::default()
+            },
+        ),
+        (
+            "limit",
+            Script {
+                at_login: AtLogin::No("[LIMIT] too many"),
+                ..Script::default()
+            },
+        ),
     ];
     for (case, script) in cases {
         let stage = Stage::new(script.clone());
@@ -202,7 +304,10 @@ fn an_upstream_that_gives_no_verdict_means_try_later_and_burns_nothing() {
         assert!(answer.starts_with("a NO [UNAVAILABLE]"), "{case}: {answer}");
         stage.upstream.change(|script| *script = Script::default());
         let answer = client.command("b", &format!("LOGIN alice {literal}"));
-        assert!(answer.starts_with("b OK"), "{case}: the same literal on the same connection: {answer}");
+        assert!(
+            answer.starts_with("b OK"),
+            "{case}: the same literal on the same connection: {answer}"
+        );
     }
 }
 
@@ -214,7 +319,10 @@ fn bytes_behind_the_upstreams_starttls_are_an_attack() {
         after_starttls: "* CAPABILITY IMAP4rev1 AUTH=PLAIN\r\n",
         ..Script::default()
     });
-    let answer = stage.gateway.client().command("a", &format!("LOGIN alice secret@{}", stage.alice.code()));
+    let answer = stage
+        .gateway
+        .client()
+        .command("a", &format!("LOGIN alice secret@{}", stage.alice.code()));
     assert!(answer.starts_with("a NO [UNAVAILABLE]"), "{answer}");
     assert!(!contains(&stage.upstream.received(), b"secret"));
 }
@@ -227,38 +335,66 @@ fn an_upstream_without_starttls_never_sees_the_password() {
         capabilities: "IMAP4rev1 AUTH=PLAIN",
         ..Script::default()
     });
-    let answer = stage.gateway.client().command("a", &format!("LOGIN alice secret@{}", stage.alice.code()));
+    let answer = stage
+        .gateway
+        .client()
+        .command("a", &format!("LOGIN alice secret@{}", stage.alice.code()));
     assert!(answer.starts_with("a NO [UNAVAILABLE]"), "{answer}");
     assert!(!contains(&stage.upstream.received(), b"AUTHENTICATE"));
 }
 
 #[test]
 fn upstreams_of_every_ability_are_signed_in_to() {
-    for capabilities in ["IMAP4rev1", "IMAP4rev1 AUTH=PLAIN", "IMAP4rev1 SASL-IR AUTH=PLAIN ID"] {
-        let stage = Stage::new(Script { greeting: "* OK hello", capabilities, ..Script::default() });
+    for capabilities in [
+        "IMAP4rev1",
+        "IMAP4rev1 AUTH=PLAIN",
+        "IMAP4rev1 SASL-IR AUTH=PLAIN ID",
+    ] {
+        let stage = Stage::new(Script {
+            greeting: "* OK hello",
+            capabilities,
+            ..Script::default()
+        });
         drop(stage.signed_in());
     }
 }
 
 #[test]
 fn a_password_of_odd_characters_arrives_as_it_is() {
-    let stage = Stage::new(Script { greeting: "* OK hello", capabilities: "IMAP4rev1", ..Script::default() });
+    let stage = Stage::new(Script {
+        greeting: "* OK hello",
+        capabilities: "IMAP4rev1",
+        ..Script::default()
+    });
     let mut client = stage.gateway.client();
     let literal = format!("se\"c\\ret sécret{{3}}secret@{}", stage.alice.code());
     client.send(&format!("a LOGIN {{5}}\r\n"));
     assert!(client.line().starts_with('+'));
     client.send(&format!("alice {{{}+}}\r\n{literal}\r\n", literal.len()));
     assert!(client.until("a").pop().unwrap().starts_with("a OK"));
-    assert!(contains(&stage.upstream.received(), "se\"c\\ret sécret{3}secret".as_bytes()));
+    assert!(contains(
+        &stage.upstream.received(),
+        "se\"c\\ret sécret{3}secret".as_bytes()
+    ));
 }
 
 #[test]
 fn forbidden_commands_after_the_hand_over_never_arrive() {
     let stage = Stage::new(Script::default());
     let mut client = stage.signed_in();
-    for command in ["UNAUTHENTICATE", "unAUTHenticate", "COMPRESS DEFLATE", "STARTTLS", "AUTHENTICATE PLAIN =", "LOGIN bob secret"] {
+    for command in [
+        "UNAUTHENTICATE",
+        "unAUTHenticate",
+        "COMPRESS DEFLATE",
+        "STARTTLS",
+        "AUTHENTICATE PLAIN =",
+        "LOGIN bob secret",
+    ] {
         let answer = client.command("z", command);
-        assert!(answer.starts_with("z BAD") || answer.starts_with("z NO"), "{command}: {answer}");
+        assert!(
+            answer.starts_with("z BAD") || answer.starts_with("z NO"),
+            "{command}: {answer}"
+        );
     }
     assert_eq!(client.command("y", "NOOP"), "y OK NOOP done");
     let received = String::from_utf8_lossy(&stage.upstream.received()).to_ascii_uppercase();
@@ -272,11 +408,21 @@ fn revoking_a_device_cuts_its_session_and_kills_its_literal() {
     let stage = Stage::new(Script::default());
     let literal = format!("secret@{}", stage.alice.code());
     let mut client = stage.gateway.client();
-    assert!(client.command("a", &format!("LOGIN alice {literal}")).starts_with("a OK"));
+    assert!(
+        client
+            .command("a", &format!("LOGIN alice {literal}"))
+            .starts_with("a OK")
+    );
     let devices = stage.gateway.devices("alice@example.org");
     stage.gateway.revoke("alice@example.org", &devices[0]);
-    assert!(client.rest().starts_with("* BYE"), "the live session ends with a goodbye");
-    let answer = stage.gateway.client().command("b", &format!("LOGIN alice {literal}"));
+    assert!(
+        client.rest().starts_with("* BYE"),
+        "the live session ends with a goodbye"
+    );
+    let answer = stage
+        .gateway
+        .client()
+        .command("b", &format!("LOGIN alice {literal}"));
     assert!(answer.starts_with("b NO [AUTHENTICATIONFAILED]"), "{answer}");
     assert_eq!(stage.upstream.connections(), 1);
 }
@@ -316,7 +462,19 @@ fn the_wrong_transport_is_answered_at_once() {
 #[test]
 fn learning_lets_the_password_alone_in_and_remembers_nothing() {
     let stage = Stage::with(Script::default(), "mode = \"learning\"");
-    assert!(stage.gateway.client().command("a", "LOGIN alice secret").starts_with("a OK"));
+    assert!(
+        stage
+            .gateway
+            .client()
+            .command("a", "LOGIN alice secret")
+            .starts_with("a OK")
+    );
     assert!(stage.gateway.devices("alice@example.org").is_empty());
-    assert!(stage.gateway.client().command("a", "LOGIN alice wrong").starts_with("a NO"));
+    assert!(
+        stage
+            .gateway
+            .client()
+            .command("a", "LOGIN alice wrong")
+            .starts_with("a NO")
+    );
 }

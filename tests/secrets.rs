@@ -31,7 +31,12 @@ impl Program {
         let mut address = None;
         while address.is_none() {
             let mut line = String::new();
-            assert_ne!(lines.read_line(&mut line).unwrap(), 0, "it ended: {:?}", log.lock().unwrap());
+            assert_ne!(
+                lines.read_line(&mut line).unwrap(),
+                0,
+                "it ended: {:?}",
+                log.lock().unwrap()
+            );
             address = line
                 .split_whitespace()
                 .find_map(|word| word.strip_prefix("address="))
@@ -46,7 +51,12 @@ impl Program {
                 collected.lock().unwrap().append(&mut rest);
             }
         });
-        Program { child, log, reader: Some(reader), address: address.unwrap() }
+        Program {
+            child,
+            log,
+            reader: Some(reader),
+            address: address.unwrap(),
+        }
     }
 
     fn sign_in(&self, login: &str, literal: &str) -> String {
@@ -80,14 +90,24 @@ fn gatepost(config: &Path, words: &[&str]) -> Command {
 
 fn said(config: &Path, words: &[&str]) -> String {
     let output = gatepost(config, words).output().unwrap();
-    assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{words:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8(output.stdout).unwrap()
 }
 
 #[test]
 fn no_secret_is_in_log_store_or_admin_answers() {
     let directory = tempfile::tempdir().unwrap();
-    let upstream = FakeUpstream::start(Script { password: PASSWORD, ..Script::default() }, directory.path());
+    let upstream = FakeUpstream::start(
+        Script {
+            password: PASSWORD,
+            ..Script::default()
+        },
+        directory.path(),
+    );
     let config = directory.path().join("gatepost.toml");
     let text = format!(
         r#"
@@ -123,7 +143,11 @@ fn no_secret_is_in_log_store_or_admin_answers() {
 
     let (code, wrong) = (phone.code(), phone.wrong_code());
     let literal = format!("{PASSWORD}@{code}");
-    assert!(program.sign_in("alice", &format!("{PASSWORD}@{wrong}")).starts_with("a NO"));
+    assert!(
+        program
+            .sign_in("alice", &format!("{PASSWORD}@{wrong}"))
+            .starts_with("a NO")
+    );
     assert!(program.sign_in("alice", PASSWORD).starts_with("a NO"));
     assert!(program.sign_in(TYPED_AS_LOGIN, &literal).starts_with("a NO"));
     assert!(program.sign_in(&literal, "x").starts_with("a NO"));
@@ -145,7 +169,10 @@ fn no_secret_is_in_log_store_or_admin_answers() {
     assert!(contains(&log, b"DEBUG"), "the log was loud");
     assert!(contains(&log, b"event=sign-in"), "sign-ins were logged");
 
-    let mut places = vec![("log".to_owned(), log), ("admin answers".to_owned(), answers.into_bytes())];
+    let mut places = vec![
+        ("log".to_owned(), log),
+        ("admin answers".to_owned(), answers.into_bytes()),
+    ];
     places.extend(files(&directory.path().join("data")));
     assert!(places.len() > 4, "the store's files were found");
     for (what, secret) in secrets(&literal, &code, &wrong, &seed) {
@@ -169,8 +196,14 @@ fn secrets(literal: &str, code: &str, wrong: &str, seed: &str) -> Vec<(String, V
     ];
     let mut all = Vec::new();
     for (what, octets) in plain {
-        all.push((format!("{what} in base64"), data_encoding::BASE64_NOPAD.encode(&octets).into_bytes()));
-        all.push((format!("{what} in hex"), data_encoding::HEXLOWER.encode(&octets).into_bytes()));
+        all.push((
+            format!("{what} in base64"),
+            data_encoding::BASE64_NOPAD.encode(&octets).into_bytes(),
+        ));
+        all.push((
+            format!("{what} in hex"),
+            data_encoding::HEXLOWER.encode(&octets).into_bytes(),
+        ));
         all.push((what.to_owned(), octets));
     }
     all

@@ -34,7 +34,13 @@ pub(super) enum Turn<E> {
 
 impl<M: Machine + ?Sized> Drive<M> {
     pub(super) fn new(stream: Stream, machine: Box<M>) -> Self {
-        Drive { stream, machine, out: OutBuf::new(), unread: Zeroizing::new(Vec::new()), ended: false }
+        Drive {
+            stream,
+            machine,
+            out: OutBuf::new(),
+            unread: Zeroizing::new(Vec::new()),
+            ended: false,
+        }
     }
 
     /// The machine, to be told what became of its events.
@@ -60,7 +66,9 @@ impl<M: Machine + ?Sized> Drive<M> {
         self.feed();
         let step = self.machine.step(now(), &mut self.out);
         if !self.out.is_empty() {
-            self.stream.write_all(self.out.as_slice(), until.max(now() + LAST_WORDS)).await?;
+            self.stream
+                .write_all(self.out.as_slice(), until.max(now() + LAST_WORDS))
+                .await?;
             self.out.clear();
         }
         Ok(step)

@@ -3,8 +3,8 @@
 //! This is a task of its own. When it hands over, it ends and is dropped whole (machines, credentials, buffers), so that
 //! nothing of it weighs on the hours that the session may last.
 
-use super::drive::{Drive, Turn, now};
 use super::Front;
+use super::drive::{Drive, Turn, now};
 use super::relay::Relay;
 use super::session::Session;
 use super::upstream::{MailProver, Proven};
@@ -33,7 +33,11 @@ pub(super) struct Login<'a> {
 
 impl<'a> Login<'a> {
     pub(super) fn new(front: &'a Front, client: SocketAddr) -> Self {
-        Login { front, client, deadline: now() + front.limits.login_deadline }
+        Login {
+            front,
+            client,
+            deadline: now() + front.limits.login_deadline,
+        }
     }
 
     /// Runs the connection until it is signed in or closed.
@@ -52,7 +56,11 @@ impl<'a> Login<'a> {
             ListenTls::None => Ok((stream, ClientTls::ClearAllowed)),
             ListenTls::StartTls => Ok((stream, ClientTls::StartTls)),
             ListenTls::Implicit => {
-                if !stream.looks_like_tls(self.deadline).await.map_err(|_| CloseCause::ClientClosed)? {
+                if !stream
+                    .looks_like_tls(self.deadline)
+                    .await
+                    .map_err(|_| CloseCause::ClientClosed)?
+                {
                     return Err(self.front.turn_away(stream, CloseCause::WrongTransport).await);
                 }
                 let stream = self.handshake(stream).await?;
@@ -102,7 +110,9 @@ impl<'a> Login<'a> {
                     match self.decide(&mut drive, credentials).await {
                         Decided::Refused => {}
                         Decided::Gone => return Ended::Closed(CloseCause::ClientClosed),
-                        Decided::Admitted(handle, proven) => return self.hand_over(drive, handle, *proven).await,
+                        Decided::Admitted(handle, proven) => {
+                            return self.hand_over(drive, handle, *proven).await;
+                        }
                     }
                 }
             }
@@ -139,7 +149,9 @@ impl<'a> Login<'a> {
                 Decided::Refused
             }
             SignedIn::Admitted { session, .. } => {
-                let proven = prover.into_proven().expect("an admitted trial was accepted by this prover");
+                let proven = prover
+                    .into_proven()
+                    .expect("an admitted trial was accepted by this prover");
                 Decided::Admitted(session, proven)
             }
         }
@@ -160,8 +172,17 @@ impl<'a> Login<'a> {
 
     /// The upstream's own success goes to the client; then both streams, the guard and every byte that either side has
     /// already sent go to the relay.
-    async fn hand_over(&self, mut drive: Drive<dyn ServerMachine>, handle: SessionHandle, proven: Proven) -> Ended {
-        let Proven { stream: upstream, ready, name } = proven;
+    async fn hand_over(
+        &self,
+        mut drive: Drive<dyn ServerMachine>,
+        handle: SessionHandle,
+        proven: Proven,
+    ) -> Ended {
+        let Proven {
+            stream: upstream,
+            ready,
+            name,
+        } = proven;
         drive.machine().admit(ready.success);
         if drive.step(self.deadline).await.is_err() {
             return Ended::Closed(CloseCause::ClientClosed);
@@ -178,7 +199,13 @@ impl<'a> Login<'a> {
             to_client: ready.leftover,
             idle: self.front.limits.idle,
         };
-        Ended::SignedIn(Box::new(Session { relay, handle, upstream: name, tls, since: now() }))
+        Ended::SignedIn(Box::new(Session {
+            relay,
+            handle,
+            upstream: name,
+            tls,
+            since: now(),
+        }))
     }
 }
 

@@ -7,7 +7,9 @@ mod session;
 pub mod upstream;
 
 use crate::gate::Gate;
-use crate::net::{Admission, ListenLimits, ListenTls, Listener, ListenerSettings, ServerTls, Shutdown, Stream};
+use crate::net::{
+    Admission, ListenLimits, ListenTls, Listener, ListenerSettings, ServerTls, Shutdown, Stream,
+};
 use crate::wire::{CloseCause, Dialect, Limits};
 use login::{Ended, Login};
 use std::net::SocketAddr;

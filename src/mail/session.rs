@@ -24,7 +24,13 @@ pub(super) struct Session {
 impl Session {
     /// Relays until a side closes or the session is cut, and writes its line.
     pub(super) async fn run(self) {
-        let Session { relay, handle, upstream, tls, since } = self;
+        let Session {
+            relay,
+            handle,
+            upstream,
+            tls,
+            since,
+        } = self;
         let ended = relay.run(handle.cut(), handle.traffic()).await;
         let facts = handle.facts();
         let admission = &facts.admission;

@@ -7,7 +7,9 @@ use crate::gate::Prover;
 use crate::net::{ClientTls, Stream, TlsError, UpstreamTlsSettings};
 use crate::reason::{Outage, Protocol, Rejection};
 use crate::store::BoxFuture;
-use crate::wire::{ClientEvent, ClientFacts, ClientMachine, CloseCause, Dialect, Introduction, Limits, Ready, UpstreamTls};
+use crate::wire::{
+    ClientEvent, ClientFacts, ClientMachine, CloseCause, Dialect, Introduction, Limits, Ready, UpstreamTls,
+};
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
@@ -59,7 +61,10 @@ impl Upstreams {
             .flat_map(|route| route.upstreams.iter().map(move |name| (route, name)))
             .filter_map(|(route, name)| {
                 let upstream = upstreams.get(name.as_str())?;
-                Some(((route.name.clone(), upstream.settings.protocol), Arc::clone(upstream)))
+                Some((
+                    (route.name.clone(), upstream.settings.protocol),
+                    Arc::clone(upstream),
+                ))
             })
             .collect();
         Ok(Upstreams { by_route })
@@ -78,7 +83,10 @@ impl Upstream {
                 Some(ClientTls::new(&settings.verify, &settings.host)?)
             }
         };
-        Ok(Upstream { settings: settings.clone(), tls })
+        Ok(Upstream {
+            settings: settings.clone(),
+            tls,
+        })
     }
 
     /// Connects, trying each of the host's addresses until the deadline, and starts TLS where it is implicit.
@@ -108,7 +116,9 @@ impl Upstream {
     }
 
     async fn start_tls(&self, stream: Stream, deadline: Instant) -> Result<Stream, Outage> {
-        let Some(tls) = &self.tls else { return Err(Outage::Misconfigured) };
+        let Some(tls) = &self.tls else {
+            return Err(Outage::Misconfigured);
+        };
         Stream::connect_tls(stream, tls, deadline).await.map_err(|error| {
             log::warn!(event = "upstream-tls", upstream = self.settings.name.as_str(); "{error}");
             Outage::Tls
@@ -138,7 +148,9 @@ impl Upstream {
             // Bytes behind the go-ahead came in the clear: somebody on the way wants them read as TLS-protected (P13).
             return Err(Outage::Tls);
         }
-        let stream = self.start_tls(stream, now() + self.settings.connect_timeout).await?;
+        let stream = self
+            .start_tls(stream, now() + self.settings.connect_timeout)
+            .await?;
         machine.tls_started();
         Ok(Drive::new(stream, machine))
     }
@@ -149,7 +161,11 @@ impl Upstream {
         let (stream, machine, unread) = drive.into_parts();
         let mut ready = machine.into_ready();
         ready.leftover.0.extend_from_slice(&unread);
-        Signed::In(Box::new(Proven { stream, ready, name: self.settings.name.as_str().into() }))
+        Signed::In(Box::new(Proven {
+            stream,
+            ready,
+            name: self.settings.name.as_str().into(),
+        }))
     }
 }
 
@@ -188,7 +204,14 @@ impl<'a> MailProver<'a> {
         introduction: Introduction,
         limits: Limits,
     ) -> Self {
-        MailProver { upstreams, dialect, client, introduction, limits, proven: None }
+        MailProver {
+            upstreams,
+            dialect,
+            client,
+            introduction,
+            limits,
+            proven: None,
+        }
     }
 
     /// The connection of the last accepted trial.
@@ -209,7 +232,10 @@ impl<'a> MailProver<'a> {
         let machine = (self.dialect.client)(self.facts(trial, upstream.settings.tls));
         let deadline = now() + upstream.settings.login_timeout;
         let signing_in = upstream.sign_in(Drive::new(stream, machine), deadline);
-        match timeout_at(deadline.into(), signing_in).await.unwrap_or(Signed::Unanswered(Outage::Silent)) {
+        match timeout_at(deadline.into(), signing_in)
+            .await
+            .unwrap_or(Signed::Unanswered(Outage::Silent))
+        {
             Signed::In(proven) => {
                 self.proven = Some(proven);
                 Proof::Accepted

@@ -24,20 +24,29 @@ impl Client {
     /// A plain connection; nothing is read yet.
     pub fn plain(address: SocketAddr) -> Client {
         let socket = connect(address);
-        Client { io: BufReader::new(Box::new(socket.try_clone().unwrap())), socket }
+        Client {
+            io: BufReader::new(Box::new(socket.try_clone().unwrap())),
+            socket,
+        }
     }
 
     /// A TLS connection that trusts exactly the certificate in `pem`.
     pub fn tls(address: SocketAddr, pem: &Path) -> Client {
         let socket = connect(address);
         let stream = handshake(socket.try_clone().unwrap(), pem);
-        Client { io: BufReader::new(Box::new(stream)), socket }
+        Client {
+            io: BufReader::new(Box::new(stream)),
+            socket,
+        }
     }
 
     /// Goes on under TLS, after STARTTLS's go-ahead.
     pub fn start_tls(self, pem: &Path) -> Client {
         let stream = handshake(self.socket.try_clone().unwrap(), pem);
-        Client { io: BufReader::new(Box::new(stream)), socket: self.socket }
+        Client {
+            io: BufReader::new(Box::new(stream)),
+            socket: self.socket,
+        }
     }
 
     pub fn send(&mut self, text: &str) {
@@ -53,7 +62,9 @@ impl Client {
     pub fn try_line(&mut self) -> io::Result<String> {
         let mut line = Vec::new();
         self.io.read_until(b'\n', &mut line)?;
-        Ok(String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned())
+        Ok(String::from_utf8_lossy(&line)
+            .trim_end_matches(['\r', '\n'])
+            .to_owned())
     }
 
     /// Lines up to and including the one that starts with the tag.
@@ -62,7 +73,10 @@ impl Client {
         loop {
             let line = self.line();
             let last = line.starts_with(&format!("{tag} "));
-            assert!(!line.is_empty() || last, "closed before `{tag}`; so far: {lines:?}");
+            assert!(
+                !line.is_empty() || last,
+                "closed before `{tag}`; so far: {lines:?}"
+            );
             lines.push(line);
             if last {
                 return lines;

@@ -69,9 +69,19 @@ impl TestGateway {
         let mut settings = loaded.unwrap_or_else(|error| panic!("{error}")).settings;
         settings.access.pace.floor = PACE;
         settings.access.pace.ceiling = PACE;
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let gateway = runtime.block_on(Gateway::start(settings)).unwrap_or_else(|error| panic!("{error}"));
-        TestGateway { directory, gateway: Some(gateway), runtime }
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        let gateway = runtime
+            .block_on(Gateway::start(settings))
+            .unwrap_or_else(|error| panic!("{error}"));
+        TestGateway {
+            directory,
+            gateway: Some(gateway),
+            runtime,
+        }
     }
 
     pub fn address(&self, listener: &str) -> SocketAddr {
@@ -100,24 +110,39 @@ impl TestGateway {
 
     /// Adds a person with a TOTP token and gives the token back.
     pub fn enrol(&self, login: &str) -> Phone {
-        let person = NewPerson { login: login.to_owned(), aliases: Vec::new() };
-        self.admin(&Request::new(Method::Post, &["people"]).with_body(&person)).unwrap();
-        let token =
-            NewToken { label: "phone".to_owned(), digits: 6, period: 30, algorithm: "sha1".to_owned() };
-        let enrolment = self.admin(&Request::new(Method::Post, &["people", login, "tokens"]).with_body(&token));
+        let person = NewPerson {
+            login: login.to_owned(),
+            aliases: Vec::new(),
+        };
+        self.admin(&Request::new(Method::Post, &["people"]).with_body(&person))
+            .unwrap();
+        let token = NewToken {
+            label: "phone".to_owned(),
+            digits: 6,
+            period: 30,
+            algorithm: "sha1".to_owned(),
+        };
+        let enrolment =
+            self.admin(&Request::new(Method::Post, &["people", login, "tokens"]).with_body(&token));
         Phone::new(enrolment.unwrap()["seed"].as_str().unwrap())
     }
 
     /// The identifiers of a person's devices.
     pub fn devices(&self, login: &str) -> Vec<String> {
-        let devices = self.admin(&Request::new(Method::Get, &["people", login, "devices"])).unwrap();
+        let devices = self
+            .admin(&Request::new(Method::Get, &["people", login, "devices"]))
+            .unwrap();
         let id = |device: &serde_json::Value| device["id"].as_str().unwrap().to_owned();
         devices.as_array().unwrap().iter().map(id).collect()
     }
 
     /// Revokes a device.
     pub fn revoke(&self, login: &str, device: &str) {
-        self.admin(&Request::new(Method::Delete, &["people", login, "devices", device])).unwrap();
+        self.admin(&Request::new(
+            Method::Delete,
+            &["people", login, "devices", device],
+        ))
+        .unwrap();
     }
 
     /// Ends it as SIGTERM would.
@@ -160,7 +185,9 @@ impl Phone {
     /// Scans the seed.
     pub fn new(base32: &str) -> Phone {
         let seed = data_encoding::BASE32_NOPAD.decode(base32.as_bytes()).unwrap();
-        Phone { token: totp_rs::Builder::new().with_secret(seed).build().unwrap() }
+        Phone {
+            token: totp_rs::Builder::new().with_secret(seed).build().unwrap(),
+        }
     }
 
     /// The code that it shows now.
@@ -171,12 +198,17 @@ impl Phone {
     /// A code that it showed or will show, in steps of 30 s from now.
     pub fn code_at(&self, steps: i64) -> String {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-        self.token.generate(now.saturating_add_signed(steps * 30)).to_string()
+        self.token
+            .generate(now.saturating_add_signed(steps * 30))
+            .to_string()
     }
 
     /// A code that is right at no step anywhere near now.
     pub fn wrong_code(&self) -> String {
         let near: Vec<String> = (-10..=10).map(|step| self.code_at(step)).collect();
-        (0..).map(|n| format!("{n:06}")).find(|code| !near.contains(code)).unwrap()
+        (0..)
+            .map(|n| format!("{n:06}"))
+            .find(|code| !near.contains(code))
+            .unwrap()
     }
 }

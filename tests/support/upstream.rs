@@ -162,7 +162,10 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
 
 fn serve(socket: TcpStream, script: &Script, shared: &Arc<Shared>) -> io::Result<()> {
     socket.set_nodelay(true)?;
-    let mut wire = Wire { io: BufReader::new(Io::Plain(socket)), shared: Arc::clone(shared) };
+    let mut wire = Wire {
+        io: BufReader::new(Io::Plain(socket)),
+        shared: Arc::clone(shared),
+    };
     if script.transport == Transport::Implicit {
         wire = wire.into_tls()?;
     }
@@ -173,7 +176,10 @@ fn serve(socket: TcpStream, script: &Script, shared: &Arc<Shared>) -> io::Result
         let tag = tag.to_owned();
         let verb = rest.split(' ').next().unwrap_or("").to_ascii_uppercase();
         match verb.as_str() {
-            "CAPABILITY" => wire.send(&format!("* CAPABILITY {}\r\n{tag} OK done\r\n", script.capabilities))?,
+            "CAPABILITY" => wire.send(&format!(
+                "* CAPABILITY {}\r\n{tag} OK done\r\n",
+                script.capabilities
+            ))?,
             "ID" => wire.send(&format!("* ID NIL\r\n{tag} OK done\r\n"))?,
             "STARTTLS" => {
                 wire.send(&format!("{tag} OK go\r\n{}", script.after_starttls))?;
@@ -201,7 +207,11 @@ fn serve(socket: TcpStream, script: &Script, shared: &Arc<Shared>) -> io::Result
             }
             "IDLE" => wire.send("+ idling\r\n")?,
             "APPEND" => {
-                let size: usize = rest.rsplit('{').next().and_then(|n| n.trim_end_matches(['}', '+']).parse().ok()).unwrap();
+                let size: usize = rest
+                    .rsplit('{')
+                    .next()
+                    .and_then(|n| n.trim_end_matches(['}', '+']).parse().ok())
+                    .unwrap();
                 wire.send("+ go\r\n")?;
                 wire.skip(size)?;
                 wire.line()?;
@@ -282,12 +292,17 @@ impl Drop for Io {
 impl Wire {
     fn into_tls(self) -> io::Result<Wire> {
         let config = Arc::clone(self.shared.tls.as_ref().expect("a script with TLS"));
-        let Io::Plain(socket) = self.io.get_ref() else { panic!("TLS within TLS") };
+        let Io::Plain(socket) = self.io.get_ref() else {
+            panic!("TLS within TLS")
+        };
         let connection = ServerConnection::new(config).map_err(io::Error::other)?;
         let stream = StreamOwned::new(connection, socket.try_clone()?);
         // The clone shares the socket: the plain handle must not shut it down when it is dropped.
         let old = std::mem::ManuallyDrop::new(self);
-        Ok(Wire { io: BufReader::new(Io::Tls(Box::new(stream))), shared: Arc::clone(&old.shared) })
+        Ok(Wire {
+            io: BufReader::new(Io::Tls(Box::new(stream))),
+            shared: Arc::clone(&old.shared),
+        })
     }
 
     fn send(&mut self, text: &str) -> io::Result<()> {
@@ -300,12 +315,17 @@ impl Wire {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         self.record(&line);
-        Ok(String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned())
+        Ok(String::from_utf8_lossy(&line)
+            .trim_end_matches(['\r', '\n'])
+            .to_owned())
     }
 
     /// Appends literals for as long as the line announces one.
     fn literals(&mut self, mut text: String) -> io::Result<String> {
-        while let Some(size) = text.strip_suffix('}').and_then(|t| t.rsplit('{').next()?.parse::<usize>().ok()) {
+        while let Some(size) = text
+            .strip_suffix('}')
+            .and_then(|t| t.rsplit('{').next()?.parse::<usize>().ok())
+        {
             self.send("+ go\r\n")?;
             let mut literal = vec![0; size];
             self.io.read_exact(&mut literal)?;
@@ -341,8 +361,10 @@ fn tls_config(directory: &Path) -> ServerConfig {
     std::fs::write(directory.join("ca.pem"), authority_certificate.pem()).unwrap();
     let issuer = rcgen::Issuer::new(authority, authority_key);
     let key = rcgen::KeyPair::generate().unwrap();
-    let certificate =
-        rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+    let certificate = rcgen::CertificateParams::new(vec!["localhost".to_owned()])
+        .unwrap()
+        .signed_by(&key, &issuer)
+        .unwrap();
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
