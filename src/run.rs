@@ -225,8 +225,14 @@ impl Gateway {
         let mut hang_up = signal(SignalKind::hangup())?;
         loop {
             tokio::select! {
-                _ = terminate.recv() => return Ok(log::info!("SIGTERM: draining")),
-                _ = interrupt.recv() => return Ok(log::info!("SIGINT: draining")),
+                _ = terminate.recv() => {
+                    log::info!("SIGTERM: draining");
+                    return Ok(());
+                }
+                _ = interrupt.recv() => {
+                    log::info!("SIGINT: draining");
+                    return Ok(());
+                }
                 _ = hang_up.recv() => self.reload(),
             }
         }
