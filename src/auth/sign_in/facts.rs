@@ -32,7 +32,7 @@ pub(super) fn unchanged<T>(read: Option<&Read<T>>) -> Expect {
 #[derive(Debug, Default)]
 pub(super) struct Facts {
     pub(super) person: Option<Read<Person>>,
-    factors: Option<Read<Factors>>,
+    pub(super) factors: Option<Read<Factors>>,
     pub(super) devices: Option<Read<Devices>>,
     pub(super) budget: Option<Read<Budget>>,
     pub(super) good: Option<GoodNetworks>,
@@ -84,7 +84,7 @@ impl Facts {
         }
     }
 
-    pub(super) fn factors(&self) -> Option<&Factors> {
+    pub(super) fn enrolled_with(&self) -> Option<&Factors> {
         self.factors.as_ref().map(|read| &read.value)
     }
 

@@ -411,7 +411,7 @@ impl SignIn {
         }
         let alone = case.without_code(world);
         let whole = case.attempt.literal.expose().len();
-        let lengths = factor::code_lengths(case.facts.factors());
+        let lengths = factor::code_lengths(case.facts.enrolled_with());
         if lengths.is_empty() {
             return match alone {
                 Some(reason) => self.prove_alone(whole, reason, Some(Reason::NotEnrolled), world),
@@ -433,7 +433,12 @@ impl SignIn {
             return self.refuse(Ending::missed(Reason::BudgetSpent, miss), world);
         }
         let code = split.code.expose();
-        let right = factor::check(case.facts.factors(), code, case.attempt.protocol, world.now.unix);
+        let right = factor::check(
+            case.facts.enrolled_with(),
+            code,
+            case.attempt.protocol,
+            world.now.unix,
+        );
         match (right, alone) {
             (Some(_), Some(reason)) if spent => {
                 self.prove_alone(split.password_len, reason, Some(Reason::BudgetSpent), world)
@@ -562,7 +567,7 @@ impl Case {
             .person
             .as_ref()
             .and_then(|person| person.value.grace_until);
-        let enrolled = !factor::code_lengths(self.facts.factors()).is_empty();
+        let enrolled = !factor::code_lengths(self.facts.enrolled_with()).is_empty();
         let in_grace = world.now.clock_known && until.is_some_and(|until| world.now.unix < until);
         (in_grace && !enrolled).then_some(Reason::Grace)
     }
@@ -580,7 +585,7 @@ impl Case {
     /// its own password, and that of a device which has not come back yet is not known to be anything.
     fn password_known_wrong(&self, world: &World<'_>) -> bool {
         let Some(person) = self.person else { return false };
-        let mut lengths = factor::code_lengths(self.facts.factors());
+        let mut lengths = factor::code_lengths(self.facts.enrolled_with());
         if lengths.is_empty() {
             lengths.push(6);
         }
