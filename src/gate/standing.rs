@@ -37,6 +37,7 @@ pub(super) fn check(
         let lives = devices.is_some_and(|devices| devices.devices.iter().any(|living| living.id == device));
         return if lives { Ok(()) } else { Err(Reason::Revoked) };
     }
+    // Enrolling a token ends the grace for the next sign-in, and leaves this session alone. So does a lost clock.
     let in_grace = person
         .grace_until
         .is_some_and(|until| !now.clock_known || now.unix < until);

@@ -3,7 +3,7 @@
 use crate::world::{Connection, World, admitted, refused};
 use gatepost::gate::SignedIn;
 use gatepost::reason::{Outage, Reason};
-use gatepost::store::records::{ClaimState, Key, KeyRange, Value};
+use gatepost::store::records::{ClaimState, KeyRange, Value};
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -210,12 +210,38 @@ async fn hanging_up_while_the_upstream_is_asked_is_a_guess() {
         Reason::PersonWaits
     );
     assert_eq!(world.upstream.asked(), 4);
-    assert!(
-        world
-            .store
-            .get(vec![Key::Devices(crate::world::ALICE)])
-            .await
-            .unwrap()[0]
-            .is_none()
+    assert_eq!(world.device_count().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn as_shipped_eight_connections_are_one_device_and_revoking_cuts_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::as_shipped(dir.path()).await;
+    let literal = world.literal();
+    let tasks = (0..8).map(|_| world.spawn(&literal)).collect();
+    let reasons = reasons(tasks).await;
+    assert_eq!(
+        reasons
+            .iter()
+            .filter(|reason| **reason == Reason::NewDevice)
+            .count(),
+        1
     );
+    assert_eq!(
+        reasons
+            .iter()
+            .filter(|reason| **reason == Reason::KnownDevice)
+            .count(),
+        7
+    );
+    assert_eq!((world.hash.count(), world.device_count().await), (1, 1));
+    assert_eq!(world.log().await.len(), 8);
+
+    let session = admitted(world.sign_in(&literal).await, Reason::KnownDevice);
+    let before = std::time::Instant::now();
+    world.revoke_all().await;
+    let mut cut = session.cut();
+    cut.wait_for(Option::is_some).await.unwrap();
+    assert!(before.elapsed() < Duration::from_secs(1));
+    assert_eq!(refused(world.sign_in(&literal).await), Reason::Revoked);
 }

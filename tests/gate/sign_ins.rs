@@ -100,7 +100,7 @@ async fn refusals_leave_at_the_same_distance_whatever_the_reason() {
             ),
             (
                 "alice@example.org",
-                format!("{PASSWORD}@{}", world.wrong_code()),
+                format!("{PASSWORD}@{}", world.wrong_codes().next().unwrap()),
                 Reason::WrongCode,
             ),
             ("alice@example.org", PASSWORD.to_owned(), Reason::NoCode),
@@ -160,6 +160,30 @@ async fn ten_thousand_guesses_change_nothing_for_her_devices() {
         drop(admitted(world.sign_in(literal).await, Reason::KnownDevice));
     }
     assert_eq!(world.gate.sessions().count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_attempt_writes_the_next_one_sees_before_the_watch_does() {
+    let world = World::new().await;
+    drop(admitted(world.sign_in(&world.literal()).await, Reason::NewDevice));
+    world.engine.hurries.store(true, Ordering::SeqCst);
+    for code in world.wrong_codes().take(3) {
+        assert_eq!(
+            refused(world.sign_in(&format!("{PASSWORD}@{code}")).await),
+            Reason::WrongCode
+        );
+    }
+    let budget = world
+        .store
+        .get(vec![Key::Budget(ALICE)])
+        .await
+        .unwrap()
+        .remove(0)
+        .unwrap();
+    let Value::Budget(budget) = budget.value else {
+        panic!()
+    };
+    assert_eq!(budget.misses.iter().map(|(_, count)| count).sum::<u32>(), 3);
 }
 
 #[tokio::test(start_paused = true)]
