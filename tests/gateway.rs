@@ -4,51 +4,8 @@
 mod support;
 
 use support::client::Client;
-use support::gateway::{Phone, TestGateway};
-use support::upstream::{AtLogin, FakeUpstream, Script, Transport, contains};
-
-/// A gateway in front of a scripted mail server, with alice enrolled.
-struct Stage {
-    gateway: TestGateway,
-    upstream: FakeUpstream,
-    alice: Phone,
-}
-
-impl Stage {
-    fn new(script: Script) -> Stage {
-        Stage::with(script, "")
-    }
-
-    fn with(script: Script, more: &str) -> Stage {
-        let directory = tempfile::tempdir().unwrap();
-        let transport = script.transport;
-        let upstream = FakeUpstream::start(script, directory.path());
-        let table = match transport {
-            Transport::Clear => "tls = \"none\"\npasswords_in_clear = true",
-            Transport::StartTls => "tls = \"starttls\"\nca_file = \"{dir}/ca.pem\"",
-            Transport::Implicit => "tls = \"implicit\"\nca_file = \"{dir}/ca.pem\"",
-        };
-        let table = format!(
-            "host = \"localhost\"\nport = {}\nlogin_timeout = \"1s\"\n{table}",
-            upstream.port()
-        );
-        let gateway = TestGateway::with(directory, &table, more);
-        let alice = gateway.enrol("alice@example.org");
-        Stage {
-            gateway,
-            upstream,
-            alice,
-        }
-    }
-
-    /// Signs in on a fresh connection.
-    fn signed_in(&self) -> Client {
-        let mut client = self.gateway.client();
-        let answer = client.command("a", &format!("LOGIN alice secret@{}", self.alice.code()));
-        assert!(answer.starts_with("a OK"), "{answer}");
-        client
-    }
-}
+use support::stage::Stage;
+use support::upstream::{AtLogin, Script, Transport, contains};
 
 #[test]
 fn password_and_code_sign_in_with_tls_on_both_legs() {

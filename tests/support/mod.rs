@@ -3,4 +3,5 @@
 
 pub mod client;
 pub mod gateway;
+pub mod stage;
 pub mod upstream;
