@@ -189,7 +189,7 @@ impl Gateway {
         }
     }
 
-    /// Says where everything is, and what to do next where something is missing.
+    /// Says where everything is.
     fn greet(&self, settings: &Settings) {
         for ((name, address), of) in self.addresses.iter().zip(&settings.listeners) {
             log::info!(event = "listening", listener = name.as_str(), address:% = address, tls:? = of.tls; "{} for mail programs", of.protocol);
@@ -197,12 +197,6 @@ impl Gateway {
         let fingerprint = data_encoding::HEXUPPER.encode(&self.certificate.fingerprint());
         log::info!(event = "certificate", sha256 = fingerprint.as_str(); "the certificate that mail programs see");
         log::info!("commands are answered on {}", settings.admin_socket.display());
-        if settings.upstreams.is_empty() {
-            log::warn!(
-                "no mail server is configured, so every sign-in is told to try later: write an [[upstream]] into a file, \
-                 check it with `gatepost check --config FILE`, and start with `gatepost run --config FILE`"
-            );
-        }
     }
 
     /// Where a listener listens; tells the port that was picked for port 0.
