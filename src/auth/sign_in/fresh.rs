@@ -105,6 +105,10 @@ impl SignIn {
         world: &mut World<'_>,
     ) -> Next {
         let held = read(records.into_iter().next(), pick_claim);
+        if held.is_some() && self.case.facts.devices.is_none() {
+            // Whoever claimed this code fixed the person's salt; this tag was made with another.
+            return self.again(world);
+        }
         let rejected = held.as_ref().map_or(0, |read| read.value.rejected);
         let state = held
             .as_ref()
@@ -113,7 +117,7 @@ impl SignIn {
             None | Some((ClaimState::Released, _)) => self.write_claim(fresh, held.as_ref(), rejected),
             Some((ClaimState::Claimed, true)) => self.prove_fresh(fresh, world),
             // It made a device since this sign-in read the devices; or that device is gone without a trace.
-            Some((ClaimState::Used, true)) if self.case.conflicts == 0 => self.again(world),
+            Some((ClaimState::Used, true)) if self.case.conflicts < MAX_CONFLICTS => self.again(world),
             // Not the last word: the holder's password may be refused, and then the code is free again.
             Some((ClaimState::Claimed, false)) => self.code_spent(&fresh, false, world),
             Some((ClaimState::Used | ClaimState::Dead, _)) => self.code_spent(&fresh, true, world),
@@ -351,19 +355,23 @@ impl SignIn {
 
     // --- not accepted: the claim is released
 
+    /// The devices too: the first claim of a person wrote their record, and what is remembered of the refusal depends on
+    /// its version.
     fn read_claim_to_release(self, fresh: Fresh, ending: Ending) -> Next {
-        let keys = vec![fresh.claim_key()];
+        let keys = vec![fresh.claim_key(), Key::Devices(fresh.person)];
         self.need(Waiting::Release(fresh, ending), Need::Load(keys))
     }
 
     pub(super) fn release(
-        self,
+        mut self,
         fresh: Fresh,
         ending: Ending,
         records: Vec<Option<Record>>,
         world: &mut World<'_>,
     ) -> Next {
-        let held = read(records.into_iter().next(), pick_claim);
+        let mut records = records.into_iter();
+        let held = read(records.next(), pick_claim);
+        self.case.facts.devices = read(records.next(), pick_devices);
         let rejected = held.as_ref().map_or(0, |read| read.value.rejected);
         let rejected = rejected.saturating_add(u8::from(ending.counts()));
         let ours = held
