@@ -1287,6 +1287,19 @@ fn an_outage_tells_a_known_device_which() {
 }
 
 #[test]
+fn an_outage_does_not_use_up_a_question() {
+    let mut lab = Lab::new();
+    let literal = lab.device("pw", HOME);
+    lab.passwords.clear();
+    assert_eq!(lab.reason(&literal, HOME), Reason::PasswordChanged);
+    lab.pass(MINUTE);
+    lab.says = Some(Proof::Unavailable(Outage::Silent));
+    assert_eq!(lab.reason(&literal, HOME), Reason::UpstreamSilent);
+    lab.says = None;
+    assert_eq!(lab.reason(&literal, HOME), Reason::PasswordChanged);
+}
+
+#[test]
 fn an_abandoned_question_about_a_refused_device_makes_it_wait_longer() {
     let mut lab = Lab::new();
     let literal = lab.device("pw", HOME);
