@@ -86,7 +86,7 @@ pub(super) fn matches_under(budget: &Budget, device: &Device, used: &DeviceUse, 
     let before = budget
         .first_miss
         .or(budget.spent)
-        .is_none_or(|miss| device.created < miss);
+        .is_none_or(|miss| device.created <= miss);
     before && used.networks.contains(&network) && !throttle::had_miss(budget, network)
 }
 
@@ -395,7 +395,7 @@ mod tests {
             net("192.0.2.2/32")
         ));
         let mut young = device(1, None);
-        young.created = UnixTime(150 * DAY);
+        young.created = UnixTime(150 * DAY + 1);
         assert!(!matches_under(&budget, &young, &used, home));
         budget.miss_networks.push(home);
         assert!(!matches_under(&budget, &device(1, None), &used, home));

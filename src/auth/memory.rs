@@ -5,14 +5,17 @@
 //!
 //! | table | filled by | entries × octets |
 //! |---|---|---|
-//! | warm devices | proven sign-ins | 16 384 × 260 = 4.1 MiB |
+//! | warm devices | proven sign-ins | 16 384 × 250 = 3.9 MiB |
 //! | dead literals | literals that a tombstone matched | 8 192 × 240 = 1.9 MiB |
-//! | people: verifiers, counted misses, known-device failures | attempts at people who exist | 2 048 × 4 400 = 8.6 MiB |
-//! | refused lately | any attempt | 2 048 × 64 × 48 = 6 MiB |
-//! | failures by person and network | any attempt | 4 096 × (100 + 16 × 24) = 1.9 MiB |
-//! | failures by network | any attempt | 4 096 × (120 + 51 × 24) + 1 024 × 101 × 24 + 512 × 201 × 24 = 10 MiB |
+//! | people: passwords, counted misses, refused devices | attempts at people who exist | 1 024 × 4 200 = 4.1 MiB |
+//! | refused lately | any attempt | 2 048 × 64 × 40 = 5 MiB |
+//! | failures by person and network | any attempt | 4 096 × (120 + 16 × 24) = 2 MiB |
+//! | failures by host network | any attempt | 4 096 × (180 + 51 × 24) = 5.5 MiB |
+//! | failures by /56 and /48 | any attempt | 512 × (180 + 201 × 24) = 2.4 MiB |
 //! | good networks | proven sign-ins | 4 096 × 120 = 0.5 MiB |
 //! | refusals by route | upstreams | 64 × 256 × 32 = 0.5 MiB |
+//!
+//! About 26 MiB under attack from everywhere at once, a few hundred KiB on an ordinary day.
 //!
 //! What an attacker can fill never pushes out what a proof has filled: they are different tables.
 
@@ -143,11 +146,11 @@ impl Memory {
             warm: Bounded::new(16_384),
             dead: Bounded::new(8_192),
             by_person: HashMap::new(),
-            people: Bounded::new(2_048),
+            people: Bounded::new(1_024),
             refused: Bounded::new(2_048),
             failures: Bounded::new(4_096),
             networks: Bounded::new(4_096),
-            wide_networks: Bounded::new(1_536),
+            wide_networks: Bounded::new(512),
             good: Bounded::new(4_096),
             pace: Pace::default(),
         }
@@ -389,6 +392,15 @@ impl Memory {
         }
         refused.ask_at = now + ASK_AGAIN[refused.level];
         Ok(())
+    }
+
+    /// The upstream had no answer: the question that [`Memory::may_ask`] let through does not count.
+    pub(super) fn not_answered(&mut self, person: PersonId, password: Print, now: Instant) {
+        if let Some(notes) = self.people.touch(&person)
+            && let Some(refused) = notes.refused.iter_mut().find(|r| r.password == password)
+        {
+            refused.ask_at = now;
+        }
     }
 
     /// The upstream refused a known device's password part: it is asked again after 1, 5, 30, 60 minutes.

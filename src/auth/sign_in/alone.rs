@@ -44,6 +44,9 @@ impl SignIn {
                 if let Some((person, password)) = known {
                     world.memory.password_right(person, password);
                 }
+                let literal = self.case.charge(world).literal;
+                let address = self.case.attempt.address;
+                world.memory.forgive(self.case.subject, address, literal);
                 Next::Done(
                     self.admit(None, None, alone.reason, alone.would),
                     Batch::default(),

@@ -63,14 +63,14 @@ impl SignIn {
         let cost = held
             .or_else(|| hashed.as_ref().map(|(cost, _)| cost.clone()))
             .unwrap_or_else(|| device::new_cost(world.random));
-        let mut fresh = Fresh {
+        let mut fresh = Box::new(Fresh {
             password_len,
             right,
             person,
             cost: cost.clone(),
             tag: Tag([0; 32]),
             conflicts: 0,
-        };
+        });
         if let Some((_, tag)) = hashed.filter(|(with, _)| *with == cost) {
             fresh.tag = tag;
             return self.read_claim(fresh);
@@ -84,27 +84,28 @@ impl SignIn {
         self.need(Waiting::FreshHash(fresh), Need::SlowHash(work))
     }
 
-    pub(super) fn fresh_hashed(mut self, mut fresh: Fresh, tag: Tag, world: &mut World<'_>) -> Next {
+    pub(super) fn fresh_hashed(mut self, mut fresh: Box<Fresh>, tag: Tag, world: &mut World<'_>) -> Next {
         self.case.hashed = Some((fresh.cost.clone(), tag));
         fresh.tag = tag;
-        match self.match_tag(tag, world) {
-            Ok(next) => next,
-            Err(stranger) => stranger.read_claim(fresh),
-        }
+        self.compare(tag, world, |stranger, _| stranger.read_claim(fresh))
     }
 
-    fn read_claim(self, fresh: Fresh) -> Next {
+    fn read_claim(self, fresh: Box<Fresh>) -> Next {
         let keys = vec![fresh.claim_key()];
         self.need(Waiting::Claim(fresh), Need::Load(keys))
     }
 
     pub(super) fn claim_loaded(
         self,
-        fresh: Fresh,
+        fresh: Box<Fresh>,
         records: Vec<Option<Record>>,
         world: &mut World<'_>,
     ) -> Next {
         let held = read(records.into_iter().next(), pick_claim);
+        if held.is_some() && self.case.facts.devices.is_none() {
+            // Whoever claimed this code fixed the person's salt; this tag was made with another.
+            return self.again(world);
+        }
         let rejected = held.as_ref().map_or(0, |read| read.value.rejected);
         let state = held
             .as_ref()
@@ -113,7 +114,7 @@ impl SignIn {
             None | Some((ClaimState::Released, _)) => self.write_claim(fresh, held.as_ref(), rejected),
             Some((ClaimState::Claimed, true)) => self.prove_fresh(fresh, world),
             // It made a device since this sign-in read the devices; or that device is gone without a trace.
-            Some((ClaimState::Used, true)) if self.case.conflicts == 0 => self.again(world),
+            Some((ClaimState::Used, true)) if self.case.conflicts < MAX_CONFLICTS => self.again(world),
             // Not the last word: the holder's password may be refused, and then the code is free again.
             Some((ClaimState::Claimed, false)) => self.code_spent(&fresh, false, world),
             Some((ClaimState::Used | ClaimState::Dead, _)) => self.code_spent(&fresh, true, world),
@@ -122,7 +123,7 @@ impl SignIn {
 
     /// A conditional, synced write: whoever comes second finds the claim. A person's first claim fixes salt and cost, so
     /// that the same literal has the same tag in every process.
-    fn write_claim(self, fresh: Fresh, held: Option<&Read<Claim>>, rejected: u8) -> Next {
+    fn write_claim(self, fresh: Box<Fresh>, held: Option<&Read<Claim>>, rejected: u8) -> Next {
         let claim = Value::Claim(fresh.claim(ClaimState::Claimed, rejected));
         let mut batch = Batch::default().put(fresh.claim_key(), unchanged(held), claim);
         if self.case.facts.devices.is_none() {
@@ -132,7 +133,7 @@ impl SignIn {
         self.need(Waiting::Claimed(fresh), Need::Claim(batch))
     }
 
-    pub(super) fn claimed(self, fresh: Fresh, outcome: Outcome, world: &mut World<'_>) -> Next {
+    pub(super) fn claimed(self, fresh: Box<Fresh>, outcome: Outcome, world: &mut World<'_>) -> Next {
         match outcome {
             Outcome::Done => self.prove_fresh(fresh, world),
             Outcome::Conflict(_) => self.again(world),
@@ -148,12 +149,12 @@ impl SignIn {
         self.refuse(if for_good { ending } else { ending.not_cached() }, world)
     }
 
-    fn prove_fresh(self, fresh: Fresh, world: &World<'_>) -> Next {
+    fn prove_fresh(self, fresh: Box<Fresh>, world: &World<'_>) -> Next {
         let trial = self.case.trial(fresh.password_len, None);
         self.prove(trial, Waiting::FreshProof(fresh), world)
     }
 
-    pub(super) fn fresh_proved(self, fresh: Fresh, proof: Proof, world: &mut World<'_>) -> Next {
+    pub(super) fn fresh_proved(self, fresh: Box<Fresh>, proof: Proof, world: &mut World<'_>) -> Next {
         let password = self.case.password(fresh.password_len);
         let password = world.memory.password_print(fresh.person, password);
         let ending = match proof {
@@ -177,7 +178,7 @@ impl SignIn {
     // --- accepted: the claim becomes used and the device is made, in one commit
 
     /// Reads again what may have changed while the upstream was being asked.
-    fn read_again(self, fresh: Fresh) -> Next {
+    fn read_again(self, fresh: Box<Fresh>) -> Next {
         let devices = self.case.facts.devices.as_ref();
         let ids: Vec<DeviceId> = devices
             .into_iter()
@@ -194,7 +195,7 @@ impl SignIn {
 
     pub(super) fn reread(
         mut self,
-        fresh: Fresh,
+        fresh: Box<Fresh>,
         asked: &[DeviceId],
         records: Vec<Option<Record>>,
         world: &mut World<'_>,
@@ -244,7 +245,7 @@ impl SignIn {
         }
     }
 
-    fn once_more(self, mut fresh: Fresh) -> Next {
+    fn once_more(self, mut fresh: Box<Fresh>) -> Next {
         fresh.conflicts += 1;
         if fresh.conflicts > MAX_CONFLICTS {
             return refused(Refusal::proven(Reason::StoreUnavailable));
@@ -254,7 +255,7 @@ impl SignIn {
 
     fn create(
         self,
-        fresh: Fresh,
+        fresh: Box<Fresh>,
         held: &[(Device, DeviceUse)],
         claim: Option<&Read<Claim>>,
         world: &mut World<'_>,
@@ -335,7 +336,7 @@ impl SignIn {
 
     pub(super) fn created(
         self,
-        fresh: Fresh,
+        fresh: Box<Fresh>,
         device: DeviceId,
         outcome: Outcome,
         world: &mut World<'_>,
@@ -351,19 +352,23 @@ impl SignIn {
 
     // --- not accepted: the claim is released
 
-    fn read_claim_to_release(self, fresh: Fresh, ending: Ending) -> Next {
-        let keys = vec![fresh.claim_key()];
+    /// The devices too: the first claim of a person wrote their record, and what is remembered of the refusal depends on
+    /// its version.
+    fn read_claim_to_release(self, fresh: Box<Fresh>, ending: Ending) -> Next {
+        let keys = vec![fresh.claim_key(), Key::Devices(fresh.person)];
         self.need(Waiting::Release(fresh, ending), Need::Load(keys))
     }
 
     pub(super) fn release(
-        self,
-        fresh: Fresh,
+        mut self,
+        fresh: Box<Fresh>,
         ending: Ending,
         records: Vec<Option<Record>>,
         world: &mut World<'_>,
     ) -> Next {
-        let held = read(records.into_iter().next(), pick_claim);
+        let mut records = records.into_iter();
+        let held = read(records.next(), pick_claim);
+        self.case.facts.devices = read(records.next(), pick_devices);
         let rejected = held.as_ref().map_or(0, |read| read.value.rejected);
         let rejected = rejected.saturating_add(u8::from(ending.counts()));
         let ours = held
@@ -385,7 +390,7 @@ impl SignIn {
 
     pub(super) fn released(
         self,
-        mut fresh: Fresh,
+        mut fresh: Box<Fresh>,
         ending: Ending,
         outcome: Outcome,
         world: &mut World<'_>,

@@ -73,12 +73,12 @@ impl SignIn {
             return refused(refusal);
         }
         let trial = self.case.trial(password_len, Some(device.id));
-        let known = Known {
+        let known = Box::new(Known {
             device,
             used,
             password,
             would: (barred && learning).then_some(Reason::BudgetSpent),
-        };
+        });
         self.prove(trial, Waiting::KnownProof(known), world)
     }
 
@@ -112,11 +112,17 @@ impl SignIn {
         }
     }
 
-    pub(super) fn known_proved(self, known: Known, proof: Proof, world: &mut World<'_>) -> Next {
+    pub(super) fn known_proved(self, known: Box<Known>, proof: Proof, world: &mut World<'_>) -> Next {
         match proof {
             Proof::Accepted => self.admit_known(&known, world),
             Proof::Rejected(rejection) => self.known_rejected(known, rejection, world),
-            Proof::Unavailable(outage) => refused(Refusal::proven(outage.into())),
+            Proof::Unavailable(outage) => {
+                if let Some(person) = self.case.person {
+                    let now = world.now.mono;
+                    world.memory.not_answered(person, known.password, now);
+                }
+                refused(Refusal::proven(outage.into()))
+            }
         }
     }
 
@@ -166,7 +172,7 @@ impl SignIn {
     }
 
     /// The mail password was changed, most likely. Never counted against the network: the program knows no better.
-    fn known_rejected(self, known: Known, rejection: Rejection, world: &mut World<'_>) -> Next {
+    fn known_rejected(self, known: Box<Known>, rejection: Rejection, world: &mut World<'_>) -> Next {
         let Some(person) = self.case.person else {
             return refused(Refusal::unproven(Reason::StoreUnavailable));
         };

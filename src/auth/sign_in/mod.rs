@@ -89,23 +89,23 @@ enum Waiting {
     /// The idle device is buried.
     Expiry(Tag),
     /// The upstream's word on a known device.
-    KnownProof(Known),
+    KnownProof(Box<Known>),
     /// The tag, for the claim.
-    FreshHash(Fresh),
+    FreshHash(Box<Fresh>),
     /// The claim as it stands.
-    Claim(Fresh),
+    Claim(Box<Fresh>),
     /// The claim was written.
-    Claimed(Fresh),
+    Claimed(Box<Fresh>),
     /// The upstream's word on a claimed code.
-    FreshProof(Fresh),
+    FreshProof(Box<Fresh>),
     /// Everything that the new device depends on, read again after the proof.
-    Reread(Fresh, Vec<DeviceId>),
+    Reread(Box<Fresh>, Vec<DeviceId>),
     /// The new device was written.
-    Created(Fresh, DeviceId),
+    Created(Box<Fresh>, DeviceId),
     /// The claim as it stands, to be released.
-    Release(Fresh, Ending),
+    Release(Box<Fresh>, Ending),
     /// The claim was released.
-    Released(Fresh, Ending),
+    Released(Box<Fresh>, Ending),
     /// The upstream's word on a password alone.
     AloneProof(Alone),
     /// The turn in the queue, before a refusal.
@@ -313,7 +313,7 @@ impl SignIn {
             None => {}
         }
         if let Some((_, tag)) = self.case.hashed {
-            return self.compare(tag, world);
+            return self.compare(tag, world, SignIn::unmatched);
         }
         let cold = literal::code_shaped(self.case.attempt.literal.expose())
             && world.memory.has_unseen(person, devices)
@@ -334,32 +334,27 @@ impl SignIn {
             return refused(Refusal::unproven(Reason::StoreUnavailable));
         };
         self.case.hashed = Some((cost, tag));
-        self.compare(tag, world)
+        self.compare(tag, world, SignIn::unmatched)
     }
 
-    /// Whether the tag is a device's, dead or alive; if not, the order goes on.
-    fn compare(self, tag: Tag, world: &mut World<'_>) -> Next {
-        match self.match_tag(tag, world) {
-            Ok(next) => next,
-            Err(stranger) => stranger.unmatched(world),
-        }
-    }
-
-    /// `Err` with the sign-in itself when the tag is nobody's.
-    fn match_tag(self, tag: Tag, world: &mut World<'_>) -> Result<Next, Self> {
-        let Some(devices) = self.case.facts.devices.as_ref() else {
-            return Err(self);
-        };
-        match device::find(&devices.value, &tag) {
+    /// Goes on with the device that the tag belongs to, dead or alive; where it is nobody's, as `stranger` says.
+    fn compare(
+        self,
+        tag: Tag,
+        world: &mut World<'_>,
+        stranger: impl FnOnce(Self, &mut World<'_>) -> Next,
+    ) -> Next {
+        let devices = self.case.facts.devices.as_ref();
+        match devices.map_or(Found::Nothing, |read| device::find(&read.value, &tag)) {
             Found::Device(found) => {
                 let device = found.id;
-                Ok(self.known(device, world))
+                self.known(device, world)
             }
             Found::Tombstone => {
                 self.case.remember_dead(tag, world);
-                Ok(refused(Refusal::unproven(Reason::Revoked)))
+                refused(Refusal::unproven(Reason::Revoked))
             }
-            Found::Nothing => Err(self),
+            Found::Nothing => stranger(self, world),
         }
     }
 
