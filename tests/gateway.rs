@@ -1,6 +1,8 @@
 //! The whole product in one process: a mail program, the gateway on its real store and sockets, and a mail server that can
 //! be told to misbehave.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod support;
 
 use support::client::Client;
@@ -325,7 +327,7 @@ fn a_password_of_odd_characters_arrives_as_it_is() {
     });
     let mut client = stage.gateway.client();
     let literal = format!("se\"c\\ret sécret{{3}}secret@{}", stage.alice.code());
-    client.send(&format!("a LOGIN {{5}}\r\n"));
+    client.send("a LOGIN {5}\r\n");
     assert!(client.line().starts_with('+'));
     client.send(&format!("alice {{{}+}}\r\n{literal}\r\n", literal.len()));
     assert!(client.until("a").pop().unwrap().starts_with("a OK"));

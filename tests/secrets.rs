@@ -1,5 +1,7 @@
 //! No secret in the log at its loudest, in the store's files, or in what the admin API answers.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod support;
 
 use std::io::{BufRead, BufReader};

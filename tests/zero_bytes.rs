@@ -1,6 +1,8 @@
 //! For every reason to say no: what of a password reached the mail server? The answer is "not a byte" wherever neither a
 //! device nor a code was right, and the match below has no arm for "somebody forgot this reason".
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod support;
 
 use gatepost::admin::api::person::{NewPerson, Suspension};
