@@ -268,6 +268,7 @@ impl SignIn {
             }
             None => self.case.nobody(world),
         }
+        // A tag made with another salt says nothing.
         let cost = self.case.facts.cost();
         if cost.is_some() && self.case.hashed.as_ref().map(|(cost, _)| cost) != cost {
             self.case.hashed = None;
