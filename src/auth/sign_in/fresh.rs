@@ -71,7 +71,7 @@ impl SignIn {
             tag: Tag([0; 32]),
             conflicts: 0,
         });
-        if let Some((_, tag)) = hashed.filter(|(with, _)| *with == cost) {
+        if let Some((_, tag)) = hashed {
             fresh.tag = tag;
             return self.read_claim(fresh);
         }

@@ -96,18 +96,12 @@ impl SignIn {
                 Value::Devices(devices),
             )
             .remove(Key::DeviceUse(person, device.id), Expect::Any);
-        self.need(
-            Waiting::Expiry(device.tag),
-            Need::Commit(batch, Durability::Synced),
-        )
+        self.need(Waiting::Expiry, Need::Commit(batch, Durability::Synced))
     }
 
-    pub(super) fn expired(self, tag: Tag, outcome: Outcome, world: &mut World<'_>) -> Next {
+    pub(super) fn expired(self, outcome: Outcome, world: &mut World<'_>) -> Next {
         match outcome {
-            Outcome::Done => {
-                self.case.remember_dead(tag, world);
-                refused(Refusal::unproven(Reason::Revoked))
-            }
+            Outcome::Done => refused(Refusal::unproven(Reason::Revoked)),
             Outcome::Conflict(_) => self.again(world),
         }
     }

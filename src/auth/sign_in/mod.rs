@@ -87,7 +87,7 @@ enum Waiting {
     /// How the matched device is used.
     DeviceUse(DeviceId),
     /// The idle device is buried.
-    Expiry(Tag),
+    Expiry,
     /// The upstream's word on a known device.
     KnownProof(Box<Known>),
     /// The tag, for the claim.
@@ -169,7 +169,7 @@ impl SignIn {
             (Waiting::Facts, Answer::Loaded(records)) => self.facts_loaded(records, world),
             (Waiting::ColdHash, Answer::Hashed(tag)) => self.cold_hashed(tag, world),
             (Waiting::DeviceUse(device), Answer::Loaded(records)) => self.use_loaded(device, records, world),
-            (Waiting::Expiry(tag), Answer::Committed(outcome)) => self.expired(tag, outcome, world),
+            (Waiting::Expiry, Answer::Committed(outcome)) => self.expired(outcome, world),
             (Waiting::KnownProof(known), Answer::Proved(proof)) => self.known_proved(known, proof, world),
             (Waiting::FreshHash(fresh), Answer::Hashed(tag)) => self.fresh_hashed(fresh, tag, world),
             (Waiting::Claim(fresh), Answer::Loaded(records)) => self.claim_loaded(fresh, records, world),
@@ -268,6 +268,7 @@ impl SignIn {
             }
             None => self.case.nobody(world),
         }
+        // A tag made with another salt says nothing.
         let cost = self.case.facts.cost();
         if cost.is_some() && self.case.hashed.as_ref().map(|(cost, _)| cost) != cost {
             self.case.hashed = None;
