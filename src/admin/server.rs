@@ -287,8 +287,9 @@ impl Accepting {
 /// Runs the pool until one of its threads hears an error or a call to stop, and all have followed.
 fn serve(server: &tiny_http::Server, accepting: &Accepting, shared: &Arc<Shared>, end: &Sender<Never>) {
     let keeper = thread::current();
+    let working = AtomicUsize::new(HANDLERS);
     thread::scope(|scope| {
-        let handlers = [(); HANDLERS].map(|()| {
+        for _ in 0..HANDLERS {
             scope.spawn(|| {
                 while !shared.stopping.load(Ordering::SeqCst) {
                     match server.recv() {
@@ -301,10 +302,12 @@ fn serve(server: &tiny_http::Server, accepting: &Accepting, shared: &Arc<Shared>
                 }
                 // Each `unblock` wakes one thread: pass it on.
                 server.unblock();
+                // Counted before the keeper is woken: a thread that has not quite finished would let it sleep on.
+                working.fetch_sub(1, Ordering::SeqCst);
                 keeper.unpark();
-            })
-        });
-        while !handlers.iter().all(|handler| handler.is_finished()) {
+            });
+        }
+        while working.load(Ordering::SeqCst) > 0 {
             thread::park_timeout(WATCH);
             if accepting.has_ended() {
                 server.unblock();
