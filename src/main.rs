@@ -1,2 +1,18 @@
-//! x
-fn main() {}
+//! The program: parse the command line, run one command, set the exit code.
+
+use gatepost::cli::{self, Console, Patience};
+use gatepost::config::Surroundings;
+use std::io::{self, IsTerminal};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let mut out = io::stdout();
+    let mut console = Console {
+        is_terminal: out.is_terminal(),
+        out: &mut out,
+        err: &mut io::stderr(),
+        around: Surroundings::of_this_machine(),
+        patience: Patience::default(),
+    };
+    ExitCode::from(cli::execute(std::env::args_os(), &mut console))
+}

@@ -1,3 +1,103 @@
-//! Drives wire machines over sockets.
+//! Drives wire machines over sockets: one connection from accept to close, and its session line.
 
+mod drive;
+mod login;
+pub mod relay;
+mod session;
 pub mod upstream;
+
+use crate::gate::Gate;
+use crate::net::{
+    Admission, ListenLimits, ListenTls, Listener, ListenerSettings, ServerTls, Shutdown, Stream,
+};
+use crate::wire::{CloseCause, Dialect, Limits};
+use login::{Ended, Login};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use upstream::Upstreams;
+
+/// How long a connection that is turned away may take to hear why: a goodbye is worth a moment, not more.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// What all connections of one listener share.
+pub struct Front {
+    /// The listener's settings.
+    pub settings: ListenerSettings,
+    /// The protocol's row.
+    pub dialect: &'static Dialect,
+    /// Limits of connections.
+    pub limits: ListenLimits,
+    /// Places for connections that have not signed in; shared by all listeners.
+    pub places: Admission,
+    /// Limits of machines.
+    pub wire_limits: Limits,
+    /// Shown in greetings.
+    pub hostname: String,
+    /// TLS towards clients.
+    pub tls: ServerTls,
+    /// Who gets in.
+    pub gate: Gate,
+    /// Where sessions go.
+    pub upstreams: Arc<Upstreams>,
+    /// The end of all things.
+    pub shutdown: Shutdown,
+}
+
+impl Front {
+    /// Accepts connections until the shutdown begins; each runs in a task of its own, so that a panic ends that
+    /// connection only.
+    pub async fn serve(self: Arc<Self>, listener: Listener) {
+        loop {
+            let (stream, client) = tokio::select! {
+                accepted = listener.accept() => accepted,
+                _ = self.shutdown.draining() => return,
+            };
+            let front = Arc::clone(&self);
+            let alive = self.shutdown.track();
+            tokio::spawn(async move {
+                front.connection(stream, client).await;
+                drop(alive);
+            });
+        }
+    }
+
+    /// The login task: ends with the verdict. What was admitted goes on in the relay's own small task.
+    async fn connection(self: Arc<Self>, stream: Stream, client: SocketAddr) {
+        let ended = match self.places.admit(client.ip()) {
+            Ok(place) => {
+                let ended = Login::new(&self, client).run(stream).await;
+                drop(place);
+                ended
+            }
+            Err(_) => Ended::Closed(self.turn_away(stream, CloseCause::NoPlace).await),
+        };
+        match ended {
+            Ended::Closed(cause) => self.never_signed_in(client, cause),
+            Ended::SignedIn(session) => {
+                let alive = self.shutdown.track();
+                tokio::spawn(async move {
+                    session.run().await;
+                    drop(alive);
+                });
+            }
+        }
+    }
+
+    /// The line of a connection that was no session. Scanners make many of them: only for who wants to look.
+    fn never_signed_in(&self, client: SocketAddr, cause: CloseCause) {
+        let (listener, address, end) = (self.settings.name.as_str(), client.ip(), cause.name());
+        log::debug!(event = "connection", listener = listener, address:% = address, end = end; "closed before sign-in");
+    }
+
+    /// Says why in plain text and closes; behind implicit TLS only to those who do not speak TLS.
+    async fn turn_away(&self, mut stream: Stream, cause: CloseCause) -> CloseCause {
+        if self.settings.tls != ListenTls::Implicit || cause == CloseCause::WrongTransport {
+            let words = (self.dialect.turned_away)(cause);
+            let deadline = drive::now() + LAST_WORDS;
+            let _ = stream.write_all(words.as_slice(), deadline).await;
+            let _ = stream.shutdown_write(deadline).await;
+        }
+        cause
+    }
+}

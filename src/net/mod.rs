@@ -1,5 +1,16 @@
 //! Sockets: the only room that names rustls or a file descriptor.
 
+mod listener;
+pub mod pool;
+mod shutdown;
+mod stream;
+mod tls;
+
+pub use listener::{Admission, ListenError, Listener, NoPlace, Permit, network_of, raise_nofile};
+pub use shutdown::{Phase, Shutdown, Tracked};
+pub use stream::Stream;
+pub use tls::{ClientTls, End, ServerTls, TlsError};
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;

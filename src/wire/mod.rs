@@ -5,10 +5,12 @@
 //! [`Dialect`] each.
 //!
 //! The driver's loop for a [`Machine`]:
-//! 1. offer received bytes to [`Machine::input`]; what it does not take stays in the socket (back-pressure);
+//! 1. offer received bytes to [`Machine::input`]; what it does not take stays with the driver or in the socket
+//!    (back-pressure), and is offered again after the steps;
 //! 2. call [`Machine::step`] until it says [`Step::Wait`], sending what was appended to `out` at each [`Step::Flush`],
 //!    before each event is acted upon, and before closing;
-//! 3. wait for more bytes, or until the given instant, and start again.
+//! 3. if it took some of the bytes but not all, start again at once; else wait for more bytes, or until the given instant, and
+//!    start again.
 
 pub mod imap;
 pub mod line;
@@ -32,7 +34,7 @@ impl OutBuf {
 
     /// Appends bytes.
     pub fn push(&mut self, bytes: &[u8]) {
-        self.0.extend_from_slice(bytes);
+        line::extend_wiping(&mut self.0, bytes);
     }
 
     /// Appends a line and its CRLF.
@@ -110,6 +112,8 @@ pub enum CloseCause {
     TooManyAttempts,
     /// A line or literal above its limit that could not be answered and skipped.
     TooLong,
+    /// Too many connections that have not signed in.
+    NoPlace,
     /// TLS on a plain port or plain text on a TLS port.
     WrongTransport,
     /// Bytes where none may be: behind STARTTLS, or a reply that could not be parsed.
@@ -136,6 +140,7 @@ impl CloseCause {
             CloseCause::TooManyErrors => "too-many-errors",
             CloseCause::TooManyAttempts => "too-many-attempts",
             CloseCause::TooLong => "too-long",
+            CloseCause::NoPlace => "no-place",
             CloseCause::WrongTransport => "wrong-transport",
             CloseCause::Injection => "injection",
             CloseCause::Desync => "desync",

@@ -1,0 +1,70 @@
+//! Lazy writes: last seen, good networks, the sign-in log. In order, one after the other, and nobody waits for them.
+
+use super::cache::Cache;
+use crate::store::Store;
+use crate::store::records::{Batch, Durability};
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot};
+
+/// Takes lazy batches.
+pub(super) struct Lazies {
+    items: mpsc::Sender<Item>,
+    cache: Arc<Cache>,
+}
+
+/// Batches that may wait, a few hundred bytes each. The store takes lazy batches at once, so that more waits only while
+/// the disk is stuck; what does not fit then is lost, which lazy writes may be.
+const WAITING: usize = 1024;
+
+enum Item {
+    Batch(Batch),
+    Flush(oneshot::Sender<()>),
+}
+
+impl Lazies {
+    /// Starts the task that writes. It ends with the last sender.
+    pub(super) fn start(store: Store, cache: Arc<Cache>) -> Lazies {
+        let (items, taken) = mpsc::channel(WAITING);
+        tokio::spawn(write_all(store, cache.clone(), taken));
+        Lazies { items, cache }
+    }
+
+    /// Writes a batch soon; the cache shows it at once.
+    pub(super) fn write(&self, batch: Batch) {
+        if batch.0.is_empty() {
+            return;
+        }
+        // Before it is sent: the watch may repeat it as soon as the task has it.
+        self.cache.write_through(&batch);
+        if let Err(error) = self.items.try_send(Item::Batch(batch))
+            && let Item::Batch(lost) = error.into_inner()
+        {
+            self.cache.forget(lost.0.iter().map(|write| &write.key));
+            log::warn!(event = "lazy-write-lost"; "the store does not keep up; a lazy write was dropped");
+        }
+    }
+
+    /// Waits until everything so far is in the store's hands.
+    pub(super) async fn flush(&self) {
+        let (done, flushed) = oneshot::channel();
+        if self.items.send(Item::Flush(done)).await.is_ok() {
+            // An error means that the task has ended, and with it everything that waited.
+            let _ = flushed.await;
+        }
+    }
+}
+
+async fn write_all(store: Store, cache: Arc<Cache>, mut items: mpsc::Receiver<Item>) {
+    while let Some(item) = items.recv().await {
+        match item {
+            Item::Batch(batch) => {
+                let keys: Vec<_> = batch.0.iter().map(|write| write.key.clone()).collect();
+                if let Err(error) = store.commit(batch, Durability::Lazy).await {
+                    cache.forget(&keys);
+                    log::warn!(event = "lazy-write-failed", error:% = error; "a lazy write failed");
+                }
+            }
+            Item::Flush(done) => drop(done),
+        }
+    }
+}

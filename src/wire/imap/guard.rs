@@ -1,0 +1,901 @@
+//! What may pass after the hand-over (F23, P2, P4, P7, P9).
+//!
+//! Whoever signed in with one person's code must not get back to the state before sign-in on the same upstream connection,
+//! where a password alone would be enough. So every command line's verb is looked at, and nothing that we are not sure is the
+//! inside of a literal goes past unseen. The rules that make this exact, whatever the upstream's own habits are:
+//!
+//! - The upstream sees only CRLF line ends and only literals that wait (`{n}`): a bare LF and `{n+}` are rewritten. So it is the
+//!   *upstream's* answer, not our guess, that says whether n octets of literal or a new command follow.
+//! - While a literal or IDLE waits for that answer, nothing else goes up; and it goes up only when everything before it has
+//!   been answered. So a continuation or a tagged answer cannot belong to another command, not with equal tags either.
+//! - What cannot be a command (no tag, no verb, a control character in them) is answered by us and never forwarded. A bare CR, a
+//!   NUL or an odd announcement in a line ends the session: upstreams differ about them.
+//!
+//! Downwards only line and literal positions are followed, to find continuations and tagged answers, to know when something
+//! may be said to the client, and to filter capabilities and referrals.
+
+use super::{Announcement, Condition, MAX_TAG, Status, capabilities, cleaned_status, is_tag, words};
+use crate::wire::line::{line_feed, without_end};
+use crate::wire::{CloseCause, Direction, Guard, HoldFor, MAX_HELD, OutBuf, Watch};
+use std::hash::{DefaultHasher, Hasher};
+
+/// The guard of one IMAP session.
+pub(super) struct ImapGuard {
+    up: Up,
+    down: Down,
+    /// The upstream's line begins with bytes that are held.
+    down_held: bool,
+    /// Commands that were sent up and not answered yet.
+    outstanding: Outstanding,
+}
+
+/// Where the client's bytes are.
+enum Up {
+    /// At the beginning of a command.
+    Start,
+    /// Inside a line of a command that may pass.
+    Line(Command),
+    /// A literal was announced to the upstream; nothing passes before it has said yes or no.
+    ExpectGoAhead {
+        command: Command,
+        size: u32,
+        eager: bool,
+    },
+    /// The upstream said yes; these octets come next.
+    Literal { command: Command, size: u32 },
+    /// IDLE was sent; nothing passes before the upstream idles or refuses.
+    ExpectIdling { tag: TagHash },
+    /// The upstream idles; only DONE may pass.
+    Idling { tag: TagHash },
+    /// Inside a command that does not pass.
+    Dropping(Box<Dropped>),
+}
+
+/// A command on its way up.
+#[derive(Clone, Copy)]
+struct Command {
+    tag: TagHash,
+    /// Octets of its lines so far.
+    octets: u32,
+    /// A literal of it was let in.
+    has_literal: bool,
+    /// The upstream has answered it although its last line end was not sent yet.
+    answered: bool,
+    /// What went up last may be the beginning of an announcement that is longer than any.
+    long_brace: bool,
+}
+
+/// A command that does not pass.
+struct Dropped {
+    /// Octets of a literal still to be dropped.
+    literal: u32,
+    /// What we say when it is over; nothing where the upstream has said it.
+    answer: Option<Vec<u8>>,
+    /// The IDLE during which it came.
+    idling: Option<TagHash>,
+}
+
+/// Where the upstream's bytes are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Down {
+    /// At the beginning of a line.
+    Start,
+    /// Inside a line of data, behind this octet.
+    Data { last: u8 },
+    /// Before a literal.
+    Literal { size: u64 },
+    /// Inside a line of text, which announces nothing.
+    Text,
+    /// Inside a line that the client does not get.
+    Dropped,
+}
+
+/// Identifies a tag among the outstanding ones. Equal hashes do no harm: they are counted, and what depends on one tag
+/// alone waits until no other is outstanding.
+type TagHash = u64;
+
+/// Longest beginning of a command line that is held until its verb is known, octets.
+const MAX_PREFIX: usize = 512;
+
+/// Longest command without its literals, octets; 64 KiB is what Dovecot takes. An upstream that cuts longer lines could see a
+/// command where we see none.
+const MAX_COMMAND: usize = 64 * 1024;
+
+/// Longest announcement of a literal, octets.
+const MAX_ANNOUNCEMENT: usize = 24;
+
+/// Most commands that wait for their answers; more stay in the socket.
+const MAX_OUTSTANDING: usize = 256;
+
+impl ImapGuard {
+    pub(super) fn new() -> Self {
+        ImapGuard {
+            up: Up::Start,
+            down: Down::Start,
+            down_held: false,
+            outstanding: Outstanding::default(),
+        }
+    }
+
+    fn inspect_up(&mut self, bytes: &[u8]) -> Watch {
+        match &mut self.up {
+            Up::Start => self.command(bytes),
+            Up::Line(command) => {
+                let command = *command;
+                self.line(command, bytes, 0)
+            }
+            Up::ExpectGoAhead { .. } | Up::ExpectIdling { .. } => Watch::Hold(HoldFor::OtherSide),
+            Up::Literal { command, size } => {
+                let (command, size) = (*command, *size);
+                self.up = Up::Line(command);
+                match size {
+                    0 => self.line(command, bytes, 0),
+                    _ => Watch::Opaque(u64::from(size)),
+                }
+            }
+            Up::Idling { tag } => {
+                let tag = *tag;
+                self.idling(tag, bytes)
+            }
+            Up::Dropping(_) => self.drop_command(bytes),
+        }
+    }
+
+    /// The beginning of a command line: a tag, spaces, a verb.
+    fn command(&mut self, bytes: &[u8]) -> Watch {
+        if self.outstanding.is_full() {
+            return Watch::Hold(HoldFor::OtherSide);
+        }
+        match Beginning::parse(bytes) {
+            Beginning::Undecided => Watch::Hold(HoldFor::More),
+            Beginning::Blank => self.begin_dropping(None, None, bytes),
+            Beginning::Bad { tag } => self.begin_dropping(
+                Some(answer(tag, "BAD A command needs a tag and a verb")),
+                None,
+                bytes,
+            ),
+            Beginning::Command { tag, verb, end } => match refusal_of(verb) {
+                Some(words) => self.begin_dropping(Some(answer(tag, words)), None, bytes),
+                None if verb.eq_ignore_ascii_case(b"IDLE") => self.idle(tag, end, bytes),
+                None => self.line(Command::new(tag), bytes, end),
+            },
+        }
+    }
+
+    /// Goes on in a line that may pass; the first `seen` bytes hold no line end and no brace.
+    fn line(&mut self, mut command: Command, bytes: &[u8], seen: usize) -> Watch {
+        let (rest, end) = match memchr::memchr3(b'\r', b'\n', 0, &bytes[seen..]).map(|at| seen + at) {
+            None => (bytes, None),
+            Some(at) => match &bytes[at..] {
+                [b'\n', ..] => (&bytes[..at], Some(1)),
+                [b'\r', b'\n', ..] => (&bytes[..at], Some(2)),
+                [b'\r'] => (&bytes[..at], Some(0)), // its LF has not come
+                _ => return Watch::Close(CloseCause::Desync), // a NUL or a bare CR
+            },
+        };
+        if command.answered && rest.iter().any(|byte| *byte != b' ') {
+            // The upstream may take what is left for a new command, or not.
+            return Watch::Close(CloseCause::Desync);
+        }
+        if command.octets as usize + rest.len() > MAX_COMMAND {
+            return Watch::Close(CloseCause::TooLong);
+        }
+        let tail = Tail::of(&command, &rest[seen..]);
+        command.long_brace = matches!(tail, Tail::Long);
+        match (tail, end) {
+            (Tail::Short(at), None | Some(0)) => self.pass(seen + at, command),
+            (_, None | Some(0)) => self.pass(rest.len(), command),
+            (Tail::Long, Some(_)) => Watch::Close(CloseCause::Desync),
+            (Tail::Short(at), Some(line_end)) => match Announcement::parse(&rest[seen + at..]) {
+                Some(_) if seen + at > 0 => self.pass(seen + at, command),
+                Some(announcement) => self.announce(command, announcement, rest.len() + line_end, line_end),
+                // `{5-}`, `{5} `: some upstream may take it for a literal.
+                None if rest[seen + at..].contains(&b'}') => Watch::Close(CloseCause::Desync),
+                None => self.end_line(command, rest.len(), line_end),
+            },
+            (Tail::Other, Some(line_end)) => self.end_line(command, rest.len(), line_end),
+        }
+    }
+
+    /// Passes a part of a line; where that is nothing, the bytes are held.
+    fn pass(&mut self, count: usize, mut command: Command) -> Watch {
+        if count == 0 {
+            return Watch::Hold(HoldFor::More);
+        }
+        command.octets += count as u32;
+        self.up = Up::Line(command);
+        Watch::Pass(count)
+    }
+
+    /// The end of a command.
+    fn end_line(&mut self, command: Command, length: usize, line_end: usize) -> Watch {
+        if line_end == 1 && length > 0 {
+            return self.pass(length, command);
+        }
+        self.up = Up::Start;
+        if !command.answered {
+            self.outstanding.add(command.tag);
+        }
+        match line_end {
+            1 => Watch::Replace(1, crlf()),
+            _ => Watch::Pass(length + line_end),
+        }
+    }
+
+    /// A literal's announcement and the line end behind it are all that is left of the line.
+    fn announce(
+        &mut self,
+        command: Command,
+        announcement: Announcement,
+        length: usize,
+        line_end: usize,
+    ) -> Watch {
+        let Ok(size) = u32::try_from(announcement.size) else {
+            return Watch::Close(CloseCause::TooLong);
+        };
+        if command.answered {
+            return Watch::Close(CloseCause::Desync);
+        }
+        if !self.outstanding.is_empty() {
+            return Watch::Hold(HoldFor::OtherSide);
+        }
+        let command = Command {
+            octets: command.octets + length as u32,
+            has_literal: true,
+            ..command
+        };
+        self.up = Up::ExpectGoAhead {
+            command,
+            size,
+            eager: announcement.eager,
+        };
+        if !announcement.eager && line_end == 2 {
+            return Watch::Pass(length);
+        }
+        let mut rewritten = OutBuf::new();
+        rewritten.line(&format!("{{{size}}}"));
+        Watch::Replace(length, rewritten)
+    }
+
+    /// `idle = "IDLE" CRLF "DONE"` (RFC 2177 §4). Exactly that, so that a continuation can only mean idling.
+    fn idle(&mut self, tag: &[u8], end: usize, bytes: &[u8]) -> Watch {
+        let rest = &bytes[end..];
+        let Some(line_end) = line_feed(rest, 0) else {
+            let may_become_one =
+                rest.len() < MAX_PREFIX && without_end(rest).iter().all(|byte| *byte == b' ');
+            return match may_become_one {
+                true => Watch::Hold(HoldFor::More),
+                false => self.begin_dropping(Some(answer(tag, "BAD IDLE takes no arguments")), None, bytes),
+            };
+        };
+        if line_end >= MAX_PREFIX || without_end(&rest[..=line_end]).iter().any(|byte| *byte != b' ') {
+            return self.begin_dropping(Some(answer(tag, "BAD IDLE takes no arguments")), None, bytes);
+        }
+        if !self.outstanding.is_empty() {
+            return Watch::Hold(HoldFor::OtherSide);
+        }
+        self.up = Up::ExpectIdling { tag: hash(tag) };
+        pass_as_line(&bytes[..end + line_end + 1])
+    }
+
+    /// A line while the upstream idles. Upstreams differ in what they do with anything but DONE; so they get none.
+    fn idling(&mut self, tag: TagHash, bytes: &[u8]) -> Watch {
+        const DONE: &[u8] = b"DONE\r\n";
+        let shown = &bytes[..bytes.len().min(DONE.len())];
+        if let Some(line_end) = line_feed(shown, 0)
+            && without_end(&shown[..=line_end]).eq_ignore_ascii_case(b"DONE")
+        {
+            self.outstanding.add(tag);
+            self.up = Up::Start;
+            return pass_as_line(&bytes[..=line_end]);
+        }
+        if shown.len() < DONE.len() && shown.eq_ignore_ascii_case(&DONE[..shown.len()]) {
+            return Watch::Hold(HoldFor::More);
+        }
+        match Beginning::parse(bytes) {
+            Beginning::Undecided => Watch::Hold(HoldFor::More),
+            Beginning::Blank => self.begin_dropping(None, Some(tag), bytes),
+            Beginning::Bad { tag: name } | Beginning::Command { tag: name, .. } => {
+                self.begin_dropping(Some(answer(name, "BAD Send DONE first")), Some(tag), bytes)
+            }
+        }
+    }
+
+    fn begin_dropping(&mut self, answer: Option<Vec<u8>>, idling: Option<TagHash>, bytes: &[u8]) -> Watch {
+        self.up = Up::Dropping(Box::new(Dropped {
+            literal: 0,
+            answer,
+            idling,
+        }));
+        self.drop_command(bytes)
+    }
+
+    /// Drops up to the end of the command, literals included that come unasked.
+    fn drop_command(&mut self, bytes: &[u8]) -> Watch {
+        let safe_to_speak = self.safe_to_speak();
+        let Up::Dropping(dropped) = &mut self.up else {
+            return Watch::Close(CloseCause::Desync);
+        };
+        if dropped.literal > 0 {
+            let count = bytes.len().min(dropped.literal as usize);
+            dropped.literal -= count as u32;
+            return Watch::Replace(count, OutBuf::new());
+        }
+        let Some(end) = line_feed(bytes, 0) else {
+            return match announcement_tail(bytes) {
+                Some(0) => Watch::Hold(HoldFor::More),
+                tail => Watch::Replace(tail.unwrap_or(bytes.len()), OutBuf::new()),
+            };
+        };
+        let line = without_end(&bytes[..end]);
+        let announcement = announcement_tail(line).and_then(|at| Announcement::parse(&line[at..]));
+        if let Some(Announcement { size, eager: true }) = announcement {
+            let Ok(size) = u32::try_from(size) else {
+                return Watch::Close(CloseCause::TooLong);
+            };
+            dropped.literal = size;
+            return Watch::Replace(end + 1, OutBuf::new());
+        }
+        // A literal that waits for a continuation does not come, so the command ends here.
+        if end > 0 {
+            return Watch::Replace(end, OutBuf::new());
+        }
+        if dropped.answer.is_some() && !safe_to_speak {
+            return Watch::Hold(HoldFor::OtherSide);
+        }
+        let (answer, idling) = (dropped.answer.take(), dropped.idling);
+        self.up = idling.map_or(Up::Start, |tag| Up::Idling { tag });
+        match answer {
+            None => Watch::Replace(1, OutBuf::new()),
+            Some(answer) => {
+                let mut out = OutBuf::new();
+                out.push(&answer);
+                Watch::AnswerClient(1, out)
+            }
+        }
+    }
+
+    fn inspect_down(&mut self, bytes: &[u8]) -> Watch {
+        match self.down {
+            Down::Start => match quiet_lines(bytes) {
+                0 => self.response(bytes),
+                count => Watch::Pass(count),
+            },
+            Down::Data { last } => self.data(last, bytes),
+            Down::Literal { size } => {
+                self.down = Down::Data { last: 0 };
+                match size {
+                    0 => self.data(0, bytes),
+                    _ => Watch::Opaque(size),
+                }
+            }
+            Down::Text => self.text(bytes),
+            Down::Dropped => {
+                let count = self.rest_of_line(Down::Dropped, bytes);
+                Watch::Replace(count, OutBuf::new())
+            }
+        }
+    }
+
+    /// The beginning of a response line that is not a quiet one.
+    fn response(&mut self, bytes: &[u8]) -> Watch {
+        match Response::parse(bytes) {
+            Response::Undecided => Watch::Hold(HoldFor::More),
+            Response::Data => self.data(0, bytes),
+            Response::Text { tag } => {
+                self.answered(tag);
+                self.text(bytes)
+            }
+            Response::Rewritten { tag } => match line_feed(bytes, 0) {
+                Some(end) if end < MAX_HELD => {
+                    self.answered(tag);
+                    Watch::Replace(end + 1, rewritten(&bytes[..=end]))
+                }
+                None if bytes.len() <= MAX_HELD => Watch::Hold(HoldFor::More),
+                _ => Watch::Close(CloseCause::TooLong),
+            },
+            Response::Continuation => {
+                if self.go_ahead() {
+                    return self.text(bytes);
+                }
+                let count = self.rest_of_line(Down::Dropped, bytes);
+                Watch::Replace(count, OutBuf::new())
+            }
+        }
+    }
+
+    /// A continuation came. Says whether the client gets it: not if it sent its literal unasked.
+    fn go_ahead(&mut self) -> bool {
+        match self.up {
+            Up::ExpectGoAhead { command, size, eager } => {
+                self.up = Up::Literal { command, size };
+                !eager
+            }
+            Up::ExpectIdling { tag } => {
+                self.up = Up::Idling { tag };
+                true
+            }
+            _ => true,
+        }
+    }
+
+    /// A tagged answer came, if there is a tag.
+    fn answered(&mut self, tag: Option<TagHash>) {
+        let Some(tag) = tag else { return };
+        match &mut self.up {
+            Up::ExpectGoAhead { command, size, eager } if command.tag == tag => {
+                self.up = match *eager {
+                    true => Up::Dropping(Box::new(Dropped {
+                        literal: *size,
+                        answer: None,
+                        idling: None,
+                    })),
+                    false => Up::Start,
+                };
+            }
+            Up::Literal { command, .. } | Up::Line(command) if command.has_literal && command.tag == tag => {
+                command.answered = true;
+            }
+            Up::ExpectIdling { tag: idle } | Up::Idling { tag: idle } if *idle == tag => self.up = Up::Start,
+            Up::Dropping(dropped) if dropped.idling == Some(tag) => dropped.idling = None,
+            _ => self.outstanding.remove(tag),
+        }
+    }
+
+    /// Goes on in a line of data, behind the octet `last`.
+    fn data(&mut self, last: u8, bytes: &[u8]) -> Watch {
+        let Some(end) = line_feed(bytes, 0) else {
+            let count = announcement_tail(without_end(bytes)).unwrap_or(bytes.len());
+            if count == 0 {
+                return Watch::Hold(HoldFor::More);
+            }
+            self.down = Down::Data {
+                last: bytes[count - 1],
+            };
+            return Watch::Pass(count);
+        };
+        self.down = match announced_literal(last, without_end(&bytes[..=end])) {
+            Some(size) => Down::Literal { size },
+            None => Down::Start,
+        };
+        Watch::Pass(end + 1)
+    }
+
+    fn text(&mut self, bytes: &[u8]) -> Watch {
+        Watch::Pass(self.rest_of_line(Down::Text, bytes))
+    }
+
+    /// How much of the bytes belongs to this line.
+    fn rest_of_line(&mut self, inside: Down, bytes: &[u8]) -> usize {
+        match line_feed(bytes, 0) {
+            Some(end) => {
+                self.down = Down::Start;
+                end + 1
+            }
+            None => {
+                self.down = inside;
+                bytes.len()
+            }
+        }
+    }
+}
+
+impl Guard for ImapGuard {
+    fn inspect(&mut self, direction: Direction, bytes: &[u8]) -> Watch {
+        if bytes.is_empty() {
+            return Watch::Hold(HoldFor::More);
+        }
+        match direction {
+            Direction::Up => self.inspect_up(bytes),
+            Direction::Down => {
+                let watch = self.inspect_down(bytes);
+                self.down_held = matches!(watch, Watch::Hold(_));
+                watch
+            }
+        }
+    }
+
+    fn safe_to_speak(&self) -> bool {
+        self.down == Down::Start && !self.down_held
+    }
+
+    fn goodbye(&self, cause: CloseCause) -> OutBuf {
+        words::goodbye(cause)
+    }
+}
+
+/// Why a command may not pass, as the answer to it.
+fn refusal_of(verb: &[u8]) -> Option<&'static str> {
+    const REFUSED: [(&str, &str); 6] = [
+        ("UNAUTHENTICATE", "BAD Not allowed here: sign out instead"), // P2
+        ("AUTHENTICATE", "BAD You are signed in"),
+        ("LOGIN", "BAD You are signed in"),
+        ("STARTTLS", "BAD Only before sign-in"),       // P4
+        ("PROXYAUTH", "BAD Not allowed here"),         // Sun and Oracle: an administrator becomes anybody
+        ("COMPRESS", "NO Compression is not offered"), // P7
+    ];
+    REFUSED
+        .iter()
+        .find(|(name, _)| name.as_bytes().eq_ignore_ascii_case(verb))
+        .map(|(_, words)| *words)
+}
+
+/// How a command line begins.
+enum Beginning<'a> {
+    Undecided,
+    /// Nothing but a line end.
+    Blank,
+    /// No command; `tag` is `*` where there is none.
+    Bad {
+        tag: &'a [u8],
+    },
+    /// The verb ends at `end`, before a space or a line end.
+    Command {
+        tag: &'a [u8],
+        verb: &'a [u8],
+        end: usize,
+    },
+}
+
+impl<'a> Beginning<'a> {
+    fn parse(bytes: &'a [u8]) -> Self {
+        let shown = &bytes[..bytes.len().min(MAX_PREFIX)];
+        match shown {
+            [b'\n', ..] | [b'\r', b'\n', ..] => return Beginning::Blank,
+            [b'\r'] => return Beginning::Undecided,
+            _ => {}
+        }
+        let Some(tag_end) = shown.iter().position(|byte| b" \r\n".contains(byte)) else {
+            return Beginning::incomplete(shown, is_tag, b"*");
+        };
+        let tag = &shown[..tag_end];
+        if !is_tag(tag) {
+            return Beginning::Bad { tag: b"*" };
+        }
+        let spaces = shown[tag_end..].iter().take_while(|byte| **byte == b' ').count();
+        let from = tag_end + spaces;
+        let is_verb_char = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'-';
+        let verb = &shown[from..];
+        let verb = &verb[..verb.iter().take_while(|byte| is_verb_char(byte)).count()];
+        let end = from + verb.len();
+        match shown.get(end) {
+            None => Beginning::incomplete(shown, |_| true, tag),
+            Some(b' ' | b'\r' | b'\n') if spaces > 0 && !verb.is_empty() => {
+                Beginning::Command { tag, verb, end }
+            }
+            Some(_) => Beginning::Bad { tag },
+        }
+    }
+
+    /// All that is shown could still become a command, if there is room for it.
+    fn incomplete(shown: &'a [u8], may_become_one: impl Fn(&[u8]) -> bool, tag: &'a [u8]) -> Self {
+        match shown.len() < MAX_PREFIX && may_become_one(shown) {
+            true => Beginning::Undecided,
+            false => Beginning::Bad { tag },
+        }
+    }
+}
+
+/// How what is known of a line ends, with regard to announcements.
+enum Tail {
+    /// Something that begins at this offset may be, or become, an announcement.
+    Short(usize),
+    /// The same, but longer than any announcement is.
+    Long,
+    Other,
+}
+
+impl Tail {
+    fn of(command: &Command, rest: &[u8]) -> Self {
+        match memchr::memrchr(b'{', rest) {
+            Some(at) if !rest[at + 1..].iter().all(is_announcement_char) => Tail::Other,
+            Some(at) if rest.len() - at <= MAX_ANNOUNCEMENT => Tail::Short(at),
+            Some(_) => Tail::Long,
+            None if command.long_brace && rest.iter().all(is_announcement_char) => Tail::Long,
+            None => Tail::Other,
+        }
+    }
+}
+
+/// What may stand behind the brace of an announcement in the eyes of some upstream.
+fn is_announcement_char(byte: &u8) -> bool {
+    byte.is_ascii_digit() || b"+-} \t".contains(byte)
+}
+
+/// Where an announcement may begin at the end of these bytes.
+fn announcement_tail(bytes: &[u8]) -> Option<usize> {
+    let tail = &bytes[bytes.len().saturating_sub(MAX_ANNOUNCEMENT)..];
+    let at = memchr::memrchr(b'{', tail)?;
+    let fits = tail[at + 1..]
+        .iter()
+        .all(|byte| byte.is_ascii_digit() || b"+}\r".contains(byte));
+    fits.then_some(bytes.len() - tail.len() + at)
+}
+
+/// The size of the literal that a line of data announces; `last` is the octet before the line's bytes.
+fn announced_literal(last: u8, line: &[u8]) -> Option<u64> {
+    if line.last() != Some(&b'}') {
+        return None;
+    }
+    let at = announcement_tail(line)?;
+    let before = at.checked_sub(1).map_or(last, |at| line[at]);
+    // A brace inside a word announces nothing; a mailbox's name may end like that.
+    matches!(before, b' ' | b'(' | b'~')
+        .then(|| Announcement::parse(&line[at..]))?
+        .map(|literal| literal.size)
+}
+
+/// How many bytes at the front are whole lines of untagged data without literals, the bulk of what an upstream says.
+fn quiet_lines(bytes: &[u8]) -> usize {
+    let mut quiet = 0;
+    while let Some(end) = line_feed(bytes, quiet) {
+        let line = without_end(&bytes[quiet..=end]);
+        let is_quiet = line.last() != Some(&b'}')
+            && line.strip_prefix(b"* ").is_some_and(|rest| {
+                let (word, _) = super::split_word(rest);
+                word.first().is_some_and(u8::is_ascii_digit)
+                    || !(word.eq_ignore_ascii_case(b"CAPABILITY") || Condition::parse(word).is_some())
+            });
+        if !is_quiet {
+            break;
+        }
+        quiet = end + 1;
+    }
+    quiet
+}
+
+/// How a response line begins.
+#[derive(Debug, PartialEq, Eq)]
+enum Response {
+    Undecided,
+    Continuation,
+    /// Text up to the line end, with the tag if it answers a command.
+    Text {
+        tag: Option<TagHash>,
+    },
+    /// The same, or `* CAPABILITY`, with something to be filtered; needed whole.
+    Rewritten {
+        tag: Option<TagHash>,
+    },
+    /// May announce literals.
+    Data,
+}
+
+impl Response {
+    fn parse(bytes: &[u8]) -> Self {
+        if bytes.first() == Some(&b'+') {
+            return Response::Continuation;
+        }
+        let Some((first, Some(rest))) = word_within(bytes, MAX_TAG) else {
+            return Response::undecided_within(bytes, MAX_TAG);
+        };
+        let Some((word, text)) = word_within(rest, CAPABILITY.len()) else {
+            return Response::undecided_within(rest, CAPABILITY.len());
+        };
+        let tag = (first != b"*").then(|| hash(first));
+        if tag.is_none() && word.eq_ignore_ascii_case(CAPABILITY) {
+            return Response::Rewritten { tag: None };
+        }
+        if Condition::parse(word).is_none() {
+            return Response::Data;
+        }
+        match text.map_or(CodePrefix::Other, CodePrefix::of) {
+            CodePrefix::Undecided => Response::Undecided,
+            CodePrefix::Filtered => Response::Rewritten { tag },
+            CodePrefix::Other => Response::Text { tag },
+        }
+    }
+
+    /// The first word of these bytes has not ended, or is the only one of its line, or is longer than any that we know.
+    fn undecided_within(bytes: &[u8], longest: usize) -> Self {
+        let ended = bytes.iter().any(|byte| b" \r\n".contains(byte));
+        if ended || bytes.len() > longest {
+            Response::Data
+        } else {
+            Response::Undecided
+        }
+    }
+}
+
+const CAPABILITY: &[u8] = b"CAPABILITY";
+
+/// The first word, if it ends within these bytes and is not longer than that; and what follows the space, if it is a space.
+fn word_within(bytes: &[u8], longest: usize) -> Option<(&[u8], Option<&[u8]>)> {
+    let shown = &bytes[..bytes.len().min(longest + 1)];
+    let end = shown.iter().position(|byte| b" \r\n".contains(byte))?;
+    Some((&bytes[..end], (bytes[end] == b' ').then(|| &bytes[end + 1..])))
+}
+
+/// Whether a status response's text begins with a code that is filtered.
+enum CodePrefix {
+    Undecided,
+    Filtered,
+    Other,
+}
+
+impl CodePrefix {
+    fn of(text: &[u8]) -> Self {
+        const FILTERED: [&[u8]; 2] = [b"[CAPABILITY", b"[REFERRAL"];
+        for code in FILTERED {
+            let shown = text.len().min(code.len());
+            if !text[..shown].eq_ignore_ascii_case(&code[..shown]) {
+                continue;
+            }
+            return match text.get(code.len()) {
+                Some(b' ' | b']') => CodePrefix::Filtered,
+                Some(_) => CodePrefix::Other,
+                None => CodePrefix::Undecided,
+            };
+        }
+        CodePrefix::Other
+    }
+}
+
+/// A whole line with what the client may not see taken out.
+fn rewritten(line: &[u8]) -> OutBuf {
+    let (first, rest) = super::split_word(without_end(line));
+    let mut out = OutBuf::new();
+    out.push(first);
+    out.push(b" ");
+    match Status::parse(rest) {
+        Some(status) => out.push(&cleaned_status(&status, rest)),
+        None => {
+            let (_, list) = super::split_word(rest);
+            out.push(CAPABILITY);
+            for capability in capabilities(list) {
+                out.push(b" ");
+                out.push(capability.as_bytes());
+            }
+        }
+    }
+    out.push(b"\r\n");
+    out
+}
+
+/// Passes a whole line, or the same with CRLF where it ends in a bare LF.
+fn pass_as_line(line: &[u8]) -> Watch {
+    if line.ends_with(b"\r\n") {
+        return Watch::Pass(line.len());
+    }
+    let mut out = OutBuf::new();
+    out.push(without_end(line));
+    out.push(b"\r\n");
+    Watch::Replace(line.len(), out)
+}
+
+fn crlf() -> OutBuf {
+    let mut out = OutBuf::new();
+    out.push(b"\r\n");
+    out
+}
+
+fn answer(tag: &[u8], words: &str) -> Vec<u8> {
+    [tag, b" ", words.as_bytes(), b"\r\n"].concat()
+}
+
+fn hash(tag: &[u8]) -> TagHash {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(tag);
+    hasher.finish()
+}
+
+impl Command {
+    fn new(tag: &[u8]) -> Self {
+        Command {
+            tag: hash(tag),
+            octets: 0,
+            has_literal: false,
+            answered: false,
+            long_brace: false,
+        }
+    }
+}
+
+/// A small multiset of tags; without memory of its own while it is empty, which it is most of the time.
+#[derive(Default)]
+struct Outstanding(Vec<TagHash>);
+
+impl Outstanding {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn is_full(&self) -> bool {
+        self.0.len() >= MAX_OUTSTANDING
+    }
+
+    fn add(&mut self, tag: TagHash) {
+        self.0.push(tag);
+    }
+
+    fn remove(&mut self, tag: TagHash) {
+        if let Some(at) = self.0.iter().position(|outstanding| *outstanding == tag) {
+            self.0.remove(at);
+        }
+        if self.0.is_empty() {
+            self.0 = Vec::new();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_session_costs_little() {
+        // Aim: 64 octets. A box of its own is needed only while a command is being dropped or commands are outstanding.
+        assert!(size_of::<ImapGuard>() <= 80, "{}", size_of::<ImapGuard>());
+        let mut guard = ImapGuard::new();
+        let watch = guard.inspect(Direction::Up, b"a IDLE\r\n");
+        assert!(matches!(watch, Watch::Pass(8)));
+        assert!(matches!(
+            guard.inspect(Direction::Down, b"+ idling\r\n"),
+            Watch::Pass(10)
+        ));
+        assert_eq!(guard.outstanding.0.capacity(), 0);
+        assert!(guard.safe_to_speak());
+    }
+
+    #[test]
+    fn responses_are_told_apart_as_soon_as_they_can_be() {
+        let text = |tag: &str| Response::Text {
+            tag: Some(hash(tag.as_bytes())),
+        };
+        let rewritten = |tag: &str| Response::Rewritten {
+            tag: Some(hash(tag.as_bytes())),
+        };
+        for (line, expected) in [
+            ("+", Response::Continuation),
+            ("*", Response::Undecided),
+            ("* 1", Response::Undecided),
+            ("* 12 ", Response::Data),
+            ("* CAPABILIT", Response::Undecided),
+            ("* CAPABILITY\r", Response::Rewritten { tag: None }),
+            ("* CAPABILITYX", Response::Data),
+            ("* capability ", Response::Rewritten { tag: None }),
+            ("* OK", Response::Undecided),
+            ("* OK\r", Response::Text { tag: None }),
+            ("* BYE x", Response::Text { tag: None }),
+            ("a OK [", Response::Undecided),
+            ("a OK [R", Response::Undecided),
+            (
+                "a OK [READ",
+                Response::Text {
+                    tag: Some(hash(b"a")),
+                },
+            ),
+            ("a NO [referral", Response::Undecided),
+            ("a NO [referral ", rewritten("a")),
+            ("a BAD x", text("a")),
+            ("a CAPABILITY x", Response::Data),
+            ("a\r\n", Response::Data),
+            (&"t".repeat(129), Response::Data),
+        ] {
+            assert_eq!(Response::parse(line.as_bytes()), expected, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_goodbye_is_spoken_between_lines_only() {
+        let mut guard = ImapGuard::new();
+        assert!(guard.safe_to_speak());
+        for (shown, safe) in [
+            (&b"* 1 FETCH (X {3}"[..], false),
+            (b"{3}\r\n", false),
+            (b"abc", false),
+            (b")\r\n", true),
+            (b"* OK [CAPABI", false),
+            (b"* OK [CAPABILITY A] x\r\n", true),
+        ] {
+            let _ = guard.inspect(Direction::Down, shown);
+            assert_eq!(
+                guard.safe_to_speak(),
+                safe,
+                "{:?}",
+                String::from_utf8_lossy(shown)
+            );
+        }
+        assert!(guard.goodbye(CloseCause::Cut).as_slice().starts_with(b"* BYE "));
+    }
+}
