@@ -7,7 +7,7 @@ fn a_revoked_literal_is_never_split_nor_created_again() {
     let mut lab = Lab::new();
     let literal = lab.device("pw", HOME);
     lab.revoke_all();
-    for _ in 0..3 {
+    for _ in 0..4 {
         // At once, when its code is still right; after a start; a year later.
         for _ in 0..20 {
             assert_eq!(lab.reason(&literal, HOME), Reason::Revoked);
