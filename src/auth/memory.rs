@@ -237,12 +237,6 @@ impl Memory {
         self.sign(b'f', &[&person.0, &length, route.as_bytes(), literal])
     }
 
-    /// Whether a device signed in since start and lives, as far as is known here.
-    pub fn is_warm(&self, person: PersonId, device: DeviceId) -> bool {
-        self.prints(person)
-            .any(|print| self.warm.peek(print).is_some_and(|alive| alive.device == device))
-    }
-
     // --- literals
 
     pub(super) fn literal_print(&self, person: PersonId, literal: &[u8]) -> LiteralPrint {

@@ -17,8 +17,6 @@ mod facts;
 mod fresh;
 mod known;
 mod refuse;
-#[cfg(test)]
-mod tests;
 
 use self::alone::Alone;
 use self::facts::{Facts, pick_login, read};
