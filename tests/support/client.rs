@@ -1,5 +1,6 @@
 //! A mail program made of a blocking socket: sends what it is told, reads lines.
 
+use super::segments;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -52,6 +53,12 @@ impl Client {
     pub fn send(&mut self, text: &str) {
         self.io.get_mut().write_all(text.as_bytes()).unwrap();
         self.io.get_mut().flush().unwrap();
+    }
+
+    /// Sends it and lets it be read, so that it seldom merges with what is sent later.
+    pub fn send_alone(&mut self, text: &str) {
+        self.send(text);
+        segments::let_read();
     }
 
     /// One line without its CRLF; the end of the stream is an empty string.

@@ -4,5 +4,6 @@
 
 pub mod client;
 pub mod gateway;
+pub mod segments;
 pub mod stage;
 pub mod upstream;

@@ -2,6 +2,7 @@
 //!
 //! It runs on plain threads and blocking sockets on purpose: nothing of the product's own stack can hide a fault here.
 
+use super::segments;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -32,6 +33,10 @@ pub struct Script {
     pub at_login: AtLogin,
     /// The password that [`AtLogin::Check`] takes.
     pub password: &'static str,
+    /// Answers to commands after sign-in, by verb; `TAG` in them is replaced.
+    pub answers: &'static [(&'static str, &'static str)],
+    /// Everything longer than this is sent in two segments, seldom merged.
+    pub cut: Option<usize>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -67,6 +72,8 @@ impl Default for Script {
             after_starttls: "",
             at_login: AtLogin::Check,
             password: "secret",
+            answers: &[],
+            cut: None,
         }
     }
 }
@@ -82,6 +89,7 @@ struct Shared {
     received: Mutex<Vec<u8>>,
     changed: Condvar,
     connections: AtomicUsize,
+    ended: AtomicUsize,
     stopping: AtomicBool,
     tls: Option<Arc<ServerConfig>>,
 }
@@ -97,6 +105,7 @@ impl FakeUpstream {
             received: Mutex::new(Vec::new()),
             changed: Condvar::new(),
             connections: AtomicUsize::new(0),
+            ended: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
             tls,
         });
@@ -118,6 +127,19 @@ impl FakeUpstream {
     pub fn wait_for(&self, needle: &[u8]) {
         let mut received = self.shared.received.lock().unwrap();
         while !contains(&received, needle) {
+            received = self.shared.changed.wait(received).unwrap();
+        }
+    }
+
+    /// What came behind the first `count` bytes.
+    pub fn received_behind(&self, count: usize) -> Vec<u8> {
+        self.shared.received.lock().unwrap()[count..].to_vec()
+    }
+
+    /// Blocks until everything is read that any client has sent, and every connection has ended.
+    pub fn wait_for_the_end(&self) {
+        let mut received = self.shared.received.lock().unwrap();
+        while self.shared.ended.load(Ordering::SeqCst) < self.connections() {
             received = self.shared.changed.wait(received).unwrap();
         }
     }
@@ -156,6 +178,9 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
             let script = shared.script.lock().unwrap().clone();
             // A peer that goes away ends this connection, nothing else.
             let _ = socket.and_then(|socket| serve(socket, &script, &shared));
+            let _received = shared.received.lock().unwrap();
+            shared.ended.fetch_add(1, Ordering::SeqCst);
+            shared.changed.notify_all();
         });
     }
 }
@@ -165,7 +190,9 @@ fn serve(socket: TcpStream, script: &Script, shared: &Arc<Shared>) -> io::Result
     let mut wire = Wire {
         io: BufReader::new(Io::Plain(socket)),
         shared: Arc::clone(shared),
+        cut: script.cut,
     };
+    let mut idling = String::new();
     if script.transport == Transport::Implicit {
         wire = wire.into_tls()?;
     }
@@ -205,7 +232,11 @@ fn serve(socket: TcpStream, script: &Script, shared: &Arc<Shared>) -> io::Result
                 wire.send(&format!("* BYE bye\r\n{tag} OK done\r\n"))?;
                 return Ok(());
             }
-            "IDLE" => wire.send("+ idling\r\n")?,
+            "IDLE" => {
+                idling = tag;
+                wire.send("+ idling\r\n")?;
+            }
+            "APPEND" if rest.contains("Refused") => wire.send(&format!("{tag} NO not there\r\n"))?,
             "APPEND" => {
                 let size: usize = rest
                     .rsplit('{')
@@ -217,7 +248,12 @@ fn serve(socket: TcpStream, script: &Script, shared: &Arc<Shared>) -> io::Result
                 wire.line()?;
                 wire.send(&format!("{tag} OK appended {size}\r\n"))?;
             }
-            _ if line.eq_ignore_ascii_case("DONE") => {}
+            _ if line.eq_ignore_ascii_case("DONE") => wire.send(&format!("{idling} OK idled\r\n"))?,
+            _ if script.answers.iter().any(|(known, _)| *known == verb) => {
+                for (_, answer) in script.answers.iter().filter(|(known, _)| *known == verb) {
+                    wire.send(&answer.replace("TAG", &tag))?;
+                }
+            }
             _ => wire.send(&format!("{tag} OK {verb} done\r\n"))?,
         }
     }
@@ -250,6 +286,7 @@ fn login(wire: &mut Wire, script: &Script, tag: &str, good: bool) -> io::Result<
 struct Wire {
     io: BufReader<Io>,
     shared: Arc<Shared>,
+    cut: Option<usize>,
 }
 
 enum Io {
@@ -302,11 +339,20 @@ impl Wire {
         Ok(Wire {
             io: BufReader::new(Io::Tls(Box::new(stream))),
             shared: Arc::clone(&old.shared),
+            cut: old.cut,
         })
     }
 
     fn send(&mut self, text: &str) -> io::Result<()> {
-        self.io.get_mut().write(text.as_bytes())
+        let (first, second) = text
+            .as_bytes()
+            .split_at(self.cut.unwrap_or(text.len()).min(text.len()));
+        self.io.get_mut().write(first)?;
+        if second.is_empty() {
+            return Ok(());
+        }
+        segments::let_read();
+        self.io.get_mut().write(second)
     }
 
     fn line(&mut self) -> io::Result<String> {
