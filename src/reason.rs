@@ -255,6 +255,8 @@ pub struct Refusal {
     pub proven: bool,
     /// When trying again may help, where that is known.
     pub retry_after: Option<Duration>,
+    /// The route's upstream gave no verdict a moment ago. A right code then hears "try later"; so everybody must.
+    pub upstream_out: bool,
 }
 
 /// What a client is told: the only input of a protocol's words.
@@ -280,6 +282,7 @@ impl Refusal {
             reason,
             proven: false,
             retry_after: None,
+            upstream_out: false,
         }
     }
 
@@ -289,6 +292,7 @@ impl Refusal {
             reason,
             proven: true,
             retry_after: None,
+            upstream_out: false,
         }
     }
 
@@ -298,6 +302,7 @@ impl Refusal {
             (true, _) => Hearing::Told(self.reason),
             (false, Outcome::TlsNeeded) => Hearing::TlsNeeded,
             (false, Outcome::TryLater) => Hearing::TryLater,
+            (false, Outcome::Refused | Outcome::Admitted) if self.upstream_out => Hearing::TryLater,
             (false, Outcome::Refused | Outcome::Admitted) => Hearing::Refused,
         }
     }

@@ -177,8 +177,7 @@ impl Memory {
     /// so, their literals are dead from now on) and what was refused lately. `None`: the person is gone, and with her all
     /// that was remembered of her.
     pub fn person_changed(&mut self, person: PersonId, devices: Option<&Devices>) {
-        self.refused
-            .retain(|(subject, _), _| *subject != Subject::Person(person));
+        self.forget_refusals(person);
         if devices.is_none() {
             self.people.remove(&person);
         }
@@ -203,6 +202,12 @@ impl Memory {
                 self.remember_dead(person, print, tag);
             }
         }
+    }
+
+    /// Forgets what was refused lately of one person, because her guessing budget is whole again.
+    pub(super) fn forget_refusals(&mut self, person: PersonId) {
+        self.refused
+            .retain(|(subject, _), _| *subject != Subject::Person(person));
     }
 
     /// Forgets all that was learnt from the store (after the watch lagged): warm devices, dead literals and what was

@@ -20,6 +20,7 @@ pub mod clock;
 mod flight;
 mod journal;
 mod lazies;
+mod outages;
 pub mod sessions;
 pub mod slow_hash;
 mod standing;
@@ -40,6 +41,7 @@ use clock::Clock;
 use flight::{Flights, Joined, Lead, Told};
 use journal::Journal;
 use lazies::Lazies;
+use outages::Outages;
 use ring::rand::{SecureRandom, SystemRandom};
 use sessions::{Facts, SessionHandle, Sessions};
 use slow_hash::{NoTag, PoolSettings, SlowHash, SlowHashPool};
@@ -106,6 +108,7 @@ struct Inner {
     journal: Journal,
     flights: Arc<Flights>,
     pool: SlowHashPool,
+    outages: Outages,
     sessions: Sessions,
     /// Since when the store cannot be read.
     silent_since: Mutex<Option<Instant>>,
@@ -157,6 +160,7 @@ impl Gate {
             lazies,
             flights: Arc::default(),
             pool: SlowHashPool::new(pool, slow_hash, store.box_key().hmac_key(Label::DEVICE_TAG)),
+            outages: Outages::default(),
             sessions: Sessions::default(),
             silent_since: Mutex::default(),
             closing: AtomicBool::new(false),
@@ -361,8 +365,12 @@ impl Run<'_> {
         };
         let proof = prover.prove(trial).await;
         guess.charge = None;
+        let now = self.gate.clock.mono();
+        match proof {
+            Proof::Unavailable(_) => self.gate.outages.silent(&trial.route, now),
+            Proof::Accepted | Proof::Rejected(_) => self.gate.outages.spoke(&trial.route),
+        }
         if let Proof::Rejected(_) = proof {
-            let now = self.gate.clock.mono();
             let took = now.saturating_duration_since(self.attempt.arrived);
             self.gate.memory().upstream_refused(&trial.route, took, now);
         }
@@ -376,7 +384,7 @@ impl Run<'_> {
         };
         let outcome = match verdict {
             Verdict::Admit(admission) => self.admit(admission).await,
-            Verdict::Refuse(refusal) => Err(refusal),
+            Verdict::Refuse(refusal) => Err(self.as_others_hear(refusal)),
         };
         self.gate.lazies.write(batch);
         self.note(&outcome, is_echo);
@@ -396,6 +404,19 @@ impl Run<'_> {
                     leaves_at: self.gate.leaves_at(self.attempt.arrived, self.route.as_deref()),
                 }
             }
+        }
+    }
+
+    /// A refusal while the upstream is out sounds like the outage.
+    fn as_others_hear(&self, refusal: Refusal) -> Refusal {
+        let now = self.gate.clock.mono();
+        let upstream_out = self
+            .route
+            .as_deref()
+            .is_some_and(|route| self.gate.outages.is_out(route, now));
+        Refusal {
+            upstream_out,
+            ..refusal
         }
     }
 

@@ -25,9 +25,24 @@ fn right_passwords_with_wrong_codes_spend_the_budget() {
     lab.pass(200 * DAY);
     assert_eq!(lab.reason(&lab.right("pw"), HOME), Reason::BudgetSpent);
     assert!(lab.proved.is_empty());
-    // Restored by hand: the record is removed.
+    // Restored by hand: the record is removed. The next code is good again.
     lab.store.remove(&Key::Budget(ALICE));
+    lab.pass(MINUTE);
     assert_eq!(lab.reason(&lab.right("pw"), HOME), Reason::NewDevice);
+}
+
+#[test]
+fn a_spent_budget_changes_no_answer_that_was_given_before() {
+    let mut lab = Lab::new();
+    lab.device("pw", HOME);
+    let earlier = lab.wrong("nonsense", 99);
+    assert_eq!(lab.reason(&earlier, AWAY), Reason::WrongCode);
+    for n in 0..10 {
+        lab.reason(&lab.wrong("pw", n), &other(n));
+    }
+    assert!(lab.budget().spent.is_some());
+    // An attacker who keeps asking this must not learn that the password in the other guesses was right.
+    assert_eq!(lab.reason(&earlier, AWAY), Reason::RefusedLately);
 }
 
 #[test]

@@ -196,6 +196,7 @@ impl SignIn {
                 if budget.value != Budget::default()
                     && !world.memory.missed_with_another(person, known.password) =>
             {
+                world.memory.forget_refusals(person);
                 let whole = Value::Budget(Budget::default());
                 let batch = Batch::default().put(Key::Budget(person), unchanged(Some(budget)), whole);
                 let need = Need::Commit(batch, Durability::Synced);

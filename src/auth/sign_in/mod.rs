@@ -260,7 +260,12 @@ impl SignIn {
             Some(person) => {
                 // An alias may have led here; the person's own login decides who serves her.
                 self.case.route = Route::of(world.settings, &person.value.login);
-                if self.case.route.is_none() {
+                let (form, typed) = (
+                    self.case.route.as_ref().map(|route| route.login),
+                    &self.case.attempt.login,
+                );
+                if !form.is_some_and(|form| people::names_herself(form, &person.value.login, typed.expose()))
+                {
                     self.case.nobody(world);
                 }
             }
@@ -593,12 +598,13 @@ impl Case {
         world.memory.judge(person, password) == Judgement::Wrong && !self.familiar(world).host()
     }
 
-    /// What a refusal depends on besides the literal; when it changes, what was refused lately is asked anew.
+    /// What a refusal depends on besides the literal; when it changes, what was refused lately is asked anew. The guessing
+    /// budget is no part of it: an attacker would see by a changed answer that it was spent, and so that the password in
+    /// the guesses is right. A restored budget forgets the person's refusals instead.
     fn epoch(&self, world: &World<'_>) -> u64 {
         let settings = world.settings;
         world.memory.epoch(&(
             self.facts.versions(),
-            self.facts.spent(),
             self.mode(settings),
             self.without_code(world),
             world.now.clock_known,

@@ -206,6 +206,7 @@ mod tests {
                         reason: *reason,
                         proven,
                         retry_after,
+                        upstream_out: false,
                     }));
                 }
             }
@@ -245,6 +246,7 @@ mod tests {
                     reason: *reason,
                     proven,
                     retry_after: None,
+                    upstream_out: false,
                 });
                 assert_ne!(words.code, "AUTHENTICATIONFAILED", "{reason:?}");
             }
