@@ -132,6 +132,16 @@ Examples:
         /// Her login or an alias
         login: String,
     },
+    /// Let her enrol devices again after too many wrong codes: her guessing budget is whole again
+    #[command(after_help = "\
+Examples:
+  gatepost person restore alice@example.org
+
+Somebody may know her mail password: change it first.")]
+    Restore {
+        /// Her login or an alias
+        login: String,
+    },
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -75,7 +75,9 @@ pub(super) fn person(detail: &PersonDetail, out: &mut dyn Write) -> io::Result<(
     if let Some(since) = &detail.budget_spent {
         writeln!(
             out,
-            "  guessing   too many right passwords with wrong codes, since {since}; give her a new mail password"
+            "  guessing   too many wrong codes, since {since}: no new devices; change her mail password, then gatepost person \
+             restore {}",
+            escape(&person.login)
         )?;
     }
     writeln!(out, "\nTokens")?;
