@@ -23,6 +23,7 @@ mod lazies;
 pub mod sessions;
 pub mod slow_hash;
 mod standing;
+mod sweep;
 mod watch;
 
 use crate::auth::{
@@ -167,6 +168,8 @@ impl Gate {
             changes,
             inner.reloaded.clone(),
         ));
+        let sweep = sweep::run(inner.store.clone(), inner.clock.clone(), sweep::PACE);
+        tokio::spawn(inner.journal.until_its_end(sweep));
         Ok(Gate(inner))
     }
 
