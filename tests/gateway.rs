@@ -1,6 +1,11 @@
 //! The whole product in one process: a mail program, the gateway on its real store and sockets, and a mail server that can
 //! be told to misbehave.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "clippy allows it in tests, and the helpers are a part of them"
+)]
+
 mod support;
 
 use support::client::Client;
@@ -97,6 +102,7 @@ fn starttls_signs_in_and_forgets_what_came_before() {
             .command("a", "LOGIN alice secret")
             .contains("[PRIVACYREQUIRED]")
     );
+    stage.gateway.wait_for_reason("plaintext_password");
     assert!(client.command("b", "STARTTLS").starts_with("b OK"));
     let mut client = client.start_tls(&stage.gateway.certificate());
     client.send("c CAPABILITY\r\n");
@@ -368,7 +374,7 @@ fn a_password_of_odd_characters_arrives_as_it_is() {
     });
     let mut client = stage.gateway.client();
     let literal = format!("se\"c\\ret sécret{{3}}secret@{}", stage.alice.code());
-    client.send(&format!("a LOGIN {{5}}\r\n"));
+    client.send("a LOGIN {5}\r\n");
     assert!(client.line().starts_with('+'));
     client.send(&format!("alice {{{}+}}\r\n{literal}\r\n", literal.len()));
     assert!(client.until("a").pop().unwrap().starts_with("a OK"));

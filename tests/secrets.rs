@@ -1,5 +1,10 @@
 //! No secret in the log at its loudest, in the store's files, or in what the admin API answers.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "clippy allows it in tests, and the helpers are a part of them"
+)]
+
 mod support;
 
 use std::io::{BufRead, BufReader};
