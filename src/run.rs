@@ -199,7 +199,7 @@ impl Gateway {
         log::info!("commands are answered on {}", settings.admin_socket.display());
         if settings.upstreams.is_empty() {
             log::warn!(
-                "no mail server is configured, so every sign-in is told to try later: write an [[upstream]] into a file, \
+                "no mail server is configured, so nobody can sign in: write an [[upstream]] into a file, \
                  check it with `gatepost check --config FILE`, and start with `gatepost run --config FILE`"
             );
         }

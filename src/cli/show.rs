@@ -279,7 +279,7 @@ pub(super) fn start(settings: &Settings, out: &mut dyn Write) -> io::Result<()> 
         let file = suggested_file(settings);
         writeln!(
             out,
-            "\nNo mail server is configured: every sign-in is told to try later. Next:\n\
+            "\nNo mail server is configured, so nobody can sign in. Next:\n\
              1. Write into {}:\n\n\
              \x20  [[upstream]]\n\
              \x20  name = \"office\"\n\

@@ -471,8 +471,13 @@ fn unserved(person: &Person, access: &AccessSettings) -> Vec<String> {
     if people::route(access, &person.login).is_some() {
         return Vec::new();
     }
-    let domain = person.login.rsplit_once('@').map_or("", |(_, domain)| domain);
+    let domain = person.login.rsplit_once('@').map(|(_, domain)| domain);
+    let what = match domain {
+        _ if access.routes.is_empty() => "no mail server is configured".to_owned(),
+        Some(domain) => format!("no route serves the domain {domain}"),
+        None => "no route serves a login without a domain".to_owned(),
+    };
     vec![format!(
-        "no route serves \"{domain}\": her sign-ins are told to try later until the configuration has one"
+        "{what}: she cannot sign in until the configuration has one"
     )]
 }
