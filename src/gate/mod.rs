@@ -24,13 +24,14 @@ mod outages;
 pub mod sessions;
 pub mod slow_hash;
 mod standing;
+mod sweep;
 mod watch;
 
 use crate::auth::{
     AccessSettings, Admission, Answer, Attempt, Charge, Memory, Need, Next, Now, Proof, SignIn, Trial,
     Verdict, World,
 };
-use crate::reason::{Reason, Refusal};
+use crate::reason::{Protocol, Reason, Refusal};
 use crate::report::sign_in::clean_hint;
 use crate::store::records::{Batch, Durability, Key, PersonId, Record, SignInEntry, Value};
 use crate::store::seal::Label;
@@ -46,6 +47,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use sessions::{Facts, SessionHandle, Sessions};
 use slow_hash::{NoTag, PoolSettings, SlowHash, SlowHashPool};
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -171,6 +173,8 @@ impl Gate {
             changes,
             inner.reloaded.clone(),
         ));
+        let sweep = sweep::run(inner.store.clone(), inner.clock.clone(), sweep::PACE);
+        tokio::spawn(inner.journal.until_its_end(sweep));
         Ok(Gate(inner))
     }
 
@@ -185,6 +189,22 @@ impl Gate {
         };
         let ending = run.decide(prover).await;
         run.end(ending).await
+    }
+
+    /// Notes that a password came in the clear and was refused unseen (P18): nobody knows whose it is.
+    pub fn password_in_clear(&self, protocol: Protocol, listener: &str, address: IpAddr) {
+        let entry = SignInEntry {
+            at: self.0.now().unix,
+            protocol,
+            address: address.to_canonical(),
+            person: None,
+            login: "unseen".to_owned(),
+            device: None,
+            reason: Reason::PlaintextPassword,
+            enforcing_would: None,
+            client_hint: None,
+        };
+        self.0.journal.write(entry, listener, self.0.clock.wall(), false);
     }
 
     /// The live sessions.

@@ -130,8 +130,8 @@ impl Reason {
             ),
             Reason::BudgetSpent => words(
                 "budget_spent",
-                "Too many right passwords came with wrong codes; somebody may know this password.",
-                "Change the password at the mail server.",
+                "Too many wrong codes came with this login; somebody may know the password.",
+                "Change the password at the mail server, then `gatepost person restore`.",
             ),
             Reason::ActsAsOther => words(
                 "acts_as_other",
