@@ -152,6 +152,8 @@ pub enum Reason {
     UpstreamTls,
     /// The mail server offers no way to sign in that we may use.
     UpstreamMisconfigured,
+    /// No route serves the domain of the login, so no mail server can be asked.
+    NoRoute,
     /// The box does not know the time yet.
     ClockUnknown,
     /// The store cannot be read or written.
@@ -198,6 +200,7 @@ impl Reason {
         Reason::UpstreamInUse,
         Reason::UpstreamTls,
         Reason::UpstreamMisconfigured,
+        Reason::NoRoute,
         Reason::ClockUnknown,
         Reason::StoreUnavailable,
         Reason::Busy,
@@ -223,6 +226,7 @@ impl Reason {
             | UpstreamInUse
             | UpstreamTls
             | UpstreamMisconfigured
+            | NoRoute
             | ClockUnknown
             | StoreUnavailable
             | Busy

@@ -455,12 +455,12 @@ impl Memory {
         notes.missed_with = password.or(notes.missed_with);
     }
 
-    /// Whether the misses since start were made with another password part than this.
-    pub(super) fn missed_with_another(&self, person: PersonId, password: Print) -> bool {
+    /// Whether the latest miss since start was made with this password part.
+    pub(super) fn missed_with(&self, person: PersonId, password: Print) -> bool {
         self.people
             .peek(&person)
             .and_then(|notes| notes.missed_with)
-            .is_some_and(|missed| missed != password)
+            .is_some_and(|missed| missed == password)
     }
 
     // --- refused lately

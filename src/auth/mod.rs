@@ -38,6 +38,9 @@ pub struct Now {
     pub unix: UnixTime,
     /// Whether the wall clock is known. No code is decided and nothing expires before it is.
     pub clock_known: bool,
+    /// Whether the wall clock has moved with the monotonic one since the start. After a jump nothing expires: the clock may
+    /// have been wrong before it, or be wrong now.
+    pub clock_steady: bool,
 }
 
 /// One attempt to sign in, whatever the front.

@@ -251,6 +251,7 @@ pub(super) fn status(status: &Status, out: &mut dyn Write) -> io::Result<()> {
                 "  gateway    running since {started}, process {pid}, {} live sessions",
                 gateway.sessions
             )?;
+            writeln!(out, "  clock      {}", gateway.clock)?;
         }
         None => writeln!(out, "  gateway    not running")?,
     }

@@ -38,7 +38,7 @@ use crate::store::seal::Label;
 use crate::store::{BoxFuture, Store, StoreError};
 use arc_swap::ArcSwap;
 use cache::Cache;
-use clock::Clock;
+use clock::{Clock, ClockState, Watched};
 use flight::{Flights, Joined, Lead, Told};
 use journal::Journal;
 use lazies::Lazies;
@@ -102,7 +102,7 @@ struct Inner {
     store: Store,
     settings: ArcSwap<AccessSettings>,
     reloaded: Arc<Notify>,
-    clock: Arc<dyn Clock>,
+    clock: Arc<Watched>,
     random: SystemRandom,
     memory: Mutex<Memory>,
     cache: Arc<Cache>,
@@ -142,6 +142,7 @@ impl Gate {
             slow_hash,
             pool,
         } = parts;
+        let clock = Arc::new(Watched::new(clock));
         let random = SystemRandom::new();
         let mut memory_key = [0; 32];
         let mut first_number = [0; 4];
@@ -205,6 +206,11 @@ impl Gate {
             client_hint: None,
         };
         self.0.journal.write(entry, listener, self.0.clock.wall(), false);
+    }
+
+    /// What is to be said about the wall clock.
+    pub fn clock(&self) -> ClockState {
+        self.0.clock.state()
     }
 
     /// The live sessions.
@@ -522,7 +528,7 @@ const SILENCE: Duration = Duration::from_secs(15 * 60);
 
 impl Inner {
     fn now(&self) -> Now {
-        clock::now(&*self.clock)
+        self.clock.now()
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {

@@ -2,7 +2,7 @@
 //!
 //! Nothing here decides anything: whoever reads such a record judges its times by the clock itself.
 
-use super::clock::{self, Clock};
+use super::clock::Watched;
 use crate::store::records::{Batch, Durability, Expect, KeyRange, Record, UnixTime, Value};
 use crate::store::{Store, StoreError};
 use std::sync::Arc;
@@ -36,12 +36,13 @@ const BLOCKS_LINGER: Duration = Duration::from_secs(30 * 24 * 3600);
 const CLAIMS_LINGER: Duration = Duration::from_secs(24 * 3600);
 
 /// Sweeps until it is dropped.
-pub(super) async fn run(store: Store, clock: Arc<dyn Clock>, pace: Pace) {
+pub(super) async fn run(store: Store, clock: Arc<Watched>, pace: Pace) {
     sleep(pace.after_start).await;
     loop {
-        let now = clock::now(&*clock);
-        // Without a clock nothing is over.
+        let now = clock.now();
+        // Without a clock, or after a jump, nothing is over.
         if now.clock_known
+            && now.clock_steady
             && let Err(error) = sweep(&store, now.unix, pace).await
         {
             log::warn!(event = "sweep-failed", error:% = error; "what is over stays in the store until the next sweep");
@@ -94,7 +95,7 @@ mod tests {
 
     struct Wall(AtomicU64);
 
-    impl Clock for Wall {
+    impl crate::gate::clock::Clock for Wall {
         fn wall(&self) -> Duration {
             Duration::from_secs(self.0.load(Ordering::Relaxed))
         }
@@ -147,7 +148,7 @@ mod tests {
 
         let clock = Arc::new(Wall(AtomicU64::new(0)));
         let pace = Pace { page: 8, ..PACE };
-        let sweeping = tokio::spawn(run(store.clone(), clock.clone(), pace));
+        let sweeping = tokio::spawn(run(store.clone(), Arc::new(Watched::new(clock.clone())), pace));
         sleep(PACE.after_start + PACE.every).await;
         assert_eq!(left().await.len(), keys.len(), "the clock is not known");
         clock.0.store(NOW, Ordering::Relaxed);

@@ -194,6 +194,11 @@ impl Reason {
                 "The mail server offers no way to sign in that Gatepost may use.",
                 "Allow LOGIN or AUTHENTICATE PLAIN over TLS for connections from this box.",
             ),
+            Reason::NoRoute => words(
+                "no_route",
+                "No route serves the domain of this login, so no mail server could be asked.",
+                "Add the domain, or `*`, to a [[route]], and an [[upstream]] if there is none; `gatepost status` shows both.",
+            ),
             Reason::ClockUnknown => words(
                 "clock_unknown",
                 "This box does not know the time yet, so that no code can be judged.",

@@ -3,7 +3,7 @@
 use crate::world::{ALICE, PASSWORD, World, admitted, refused, settings};
 use gatepost::gate::SignedIn;
 use gatepost::gate::clock::Clock;
-use gatepost::reason::Reason;
+use gatepost::reason::{Hearing, Outage, Reason};
 use gatepost::store::records::{Batch, Block, Expect, Key, UnixTime, Value};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -252,4 +252,21 @@ async fn what_was_decided_is_on_the_disk_after_a_flush() {
     world.gate.flush().await.unwrap();
     let found = world.store.get(vec![Key::GoodNetworks(ALICE)]).await.unwrap();
     assert!(found[0].is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_upstream_is_out_right_and_wrong_codes_hear_the_same() {
+    let world = World::new().await;
+    *world.upstream.outage.lock().unwrap() = Some(Outage::Silent);
+    let hears = async |literal: &str| match world.sign_in(literal).await {
+        SignedIn::Refused { refusal, .. } => refusal.hearing(),
+        SignedIn::Admitted { .. } => panic!("let in"),
+    };
+    let wrong = world.wrong_codes().next().unwrap();
+    assert_eq!(hears(&world.literal()).await, Hearing::TryLater);
+    assert_eq!(hears(&format!("pw@{wrong}")).await, Hearing::TryLater);
+    assert_eq!(hears("pw").await, Hearing::TryLater);
+    // Nobody has asked it for a while: what is known of it is too old to go by.
+    sleep(Duration::from_secs(61)).await;
+    assert_eq!(hears("another").await, Hearing::Refused);
 }

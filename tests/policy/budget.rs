@@ -166,6 +166,19 @@ fn a_new_mail_password_restores_the_budget() {
 }
 
 #[test]
+fn after_a_restart_nobody_knows_what_was_guessed_with_so_nothing_restores_it() {
+    let mut lab = Lab::new();
+    let literal = lab.device("pw", HOME);
+    for n in 0..10 {
+        lab.reason(&lab.wrong("pw", n), &other(n));
+    }
+    lab.restart();
+    lab.passwords = vec![b"new".to_vec()];
+    assert_eq!(lab.reason(&literal, HOME), Reason::PasswordChanged);
+    assert!(lab.budget().spent.is_some());
+}
+
+#[test]
 fn another_programs_old_password_does_not_restore_it() {
     let mut lab = Lab::new();
     lab.passwords = vec![b"one".to_vec(), b"two".to_vec()];

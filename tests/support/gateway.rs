@@ -59,7 +59,7 @@ impl TestGateway {
             {upstream}
             [[route]]
             name = "all"
-            domains = ["*"]
+            domains = ["example.org"]
             upstreams = ["mail"]
             "#,
             dir = path.display(),

@@ -193,8 +193,7 @@ impl SignIn {
         // What was guessed against is a password that is good for nothing any more: the budget is whole again.
         match &self.case.facts.budget {
             Some(budget)
-                if budget.value != Budget::default()
-                    && !world.memory.missed_with_another(person, known.password) =>
+                if budget.value != Budget::default() && world.memory.missed_with(person, known.password) =>
             {
                 world.memory.forget_refusals(person);
                 let whole = Value::Budget(Budget::default());

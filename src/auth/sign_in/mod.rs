@@ -393,8 +393,12 @@ impl SignIn {
         }
     }
 
-    /// A login that is no person: refused, unless its route is still learning.
+    /// A login that is no person: refused, unless its route is still learning. Where no route serves the domain, the box is
+    /// not set up for it yet: that is nobody's wrong password, so no mail program should ask for a new one.
     fn nobody(self, world: &mut World<'_>) -> Next {
+        if self.case.login.is_some() && self.case.route.is_none() {
+            return refused(Refusal::unproven(Reason::NoRoute));
+        }
         let learns = self.case.route.is_some() && self.case.mode(world.settings) == Mode::Learning;
         if learns && self.case.login.is_some() {
             let whole = self.case.attempt.literal.expose().len();

@@ -149,6 +149,10 @@ fn told(reason: Reason) -> (&'static str, &'static str) {
             "SERVERBUG",
             "The mail server offers no way to sign in; ask the administrator",
         ),
+        NoRoute => (
+            "SERVERBUG",
+            "No mail server is set up for this login; ask the administrator",
+        ),
         ClockUnknown => (
             "UNAVAILABLE",
             "The gateway does not know the time yet, try again later",
