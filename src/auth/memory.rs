@@ -545,6 +545,15 @@ impl Memory {
 }
 
 impl Subject {
+    /// In whose name an attempt waits for its turn: an id that belongs to nobody where the login does. It is cut from a
+    /// hash under the memory's key, so that no login can be made up which shares a person's.
+    pub(super) fn stands_as(&self) -> PersonId {
+        match self {
+            Subject::Person(person) => *person,
+            Subject::Unknown(Print(print)) => PersonId(*print.first_chunk().expect("16 octets hold 8")),
+        }
+    }
+
     fn bytes(&self) -> [u8; 17] {
         let mut out = [0; 17];
         match self {

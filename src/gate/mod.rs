@@ -312,9 +312,15 @@ impl Run<'_> {
                             answer_of(self.gate.pool.tag(literal, work).await.map(Answer::Hashed))
                         }
                     },
-                    Need::Queue { familiar } => {
-                        answer_of(self.gate.pool.turn(familiar).await.map(|()| Answer::Queued))
-                    }
+                    Need::Queue { person, familiar } => match self.turn(person).await {
+                        Turn::StartOver => continue 'start,
+                        Turn::Share(refusal) => return Ending::Shared(refusal),
+                        Turn::Busy => Answer::Busy,
+                        Turn::Hash => {
+                            let turn = self.gate.pool.turn(person, familiar).await;
+                            answer_of(turn.map(|()| Answer::Queued))
+                        }
+                    },
                     Need::Claim(batch) => self.gate.commit(batch, Durability::Synced).await,
                     Need::Commit(batch, durability) => self.gate.commit(batch, durability).await,
                     Need::Prove(trial) => Answer::Proved(self.prove(&sign_in, &trial, prover).await),
@@ -350,7 +356,7 @@ impl Run<'_> {
         }
     }
 
-    /// Waits until this attempt may hash: only one at a time does of those with the same literal.
+    /// Waits until this attempt may hash, or stand in the queue as if: only one at a time does of those with the same literal.
     async fn turn(&mut self, person: PersonId) -> Turn {
         if !matches!(self.place, Place::NotTaken) {
             return Turn::Hash;
