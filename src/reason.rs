@@ -152,6 +152,8 @@ pub enum Reason {
     UpstreamTls,
     /// The mail server offers no way to sign in that we may use.
     UpstreamMisconfigured,
+    /// No route serves the domain of the login, so no mail server can be asked.
+    NoRoute,
     /// The box does not know the time yet.
     ClockUnknown,
     /// The store cannot be read or written.
@@ -198,6 +200,7 @@ impl Reason {
         Reason::UpstreamInUse,
         Reason::UpstreamTls,
         Reason::UpstreamMisconfigured,
+        Reason::NoRoute,
         Reason::ClockUnknown,
         Reason::StoreUnavailable,
         Reason::Busy,
@@ -223,6 +226,7 @@ impl Reason {
             | UpstreamInUse
             | UpstreamTls
             | UpstreamMisconfigured
+            | NoRoute
             | ClockUnknown
             | StoreUnavailable
             | Busy
@@ -255,6 +259,8 @@ pub struct Refusal {
     pub proven: bool,
     /// When trying again may help, where that is known.
     pub retry_after: Option<Duration>,
+    /// The route's upstream gave no verdict a moment ago. A right code then hears "try later"; so everybody must.
+    pub upstream_out: bool,
 }
 
 /// What a client is told: the only input of a protocol's words.
@@ -280,6 +286,7 @@ impl Refusal {
             reason,
             proven: false,
             retry_after: None,
+            upstream_out: false,
         }
     }
 
@@ -289,6 +296,7 @@ impl Refusal {
             reason,
             proven: true,
             retry_after: None,
+            upstream_out: false,
         }
     }
 
@@ -298,6 +306,7 @@ impl Refusal {
             (true, _) => Hearing::Told(self.reason),
             (false, Outcome::TlsNeeded) => Hearing::TlsNeeded,
             (false, Outcome::TryLater) => Hearing::TryLater,
+            (false, Outcome::Refused | Outcome::Admitted) if self.upstream_out => Hearing::TryLater,
             (false, Outcome::Refused | Outcome::Admitted) => Hearing::Refused,
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::admin::server::{self, AdminServer, SocketError};
 use crate::admin::{Context, now};
-use crate::config::Settings;
+use crate::config::{self, Settings, Surroundings};
 use crate::gate::clock::SystemClock;
 use crate::gate::sessions::Selector;
 use crate::gate::slow_hash::{Argon2id, LEAST_MEMORY_KIB, PoolSettings};
@@ -17,6 +17,7 @@ use crate::wire::{DIALECTS, Limits, dialect};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
@@ -97,6 +98,8 @@ pub struct Gateway {
     context: Context,
     shutdown: Shutdown,
     certificate: ServerTls,
+    /// Where the settings came from, to be read again.
+    file: Option<PathBuf>,
     addresses: Vec<(String, SocketAddr)>,
 }
 
@@ -144,6 +147,7 @@ impl Gateway {
             context,
             shutdown: Shutdown::new(),
             certificate,
+            file: settings.file.clone(),
             addresses: Vec::new(),
         };
         gateway.open_fronts(&settings, listeners, Arc::new(upstreams))?;
@@ -212,7 +216,7 @@ impl Gateway {
         &self.context
     }
 
-    /// Waits for SIGTERM or SIGINT; SIGHUP reads the certificate's files again.
+    /// Waits for SIGTERM or SIGINT; SIGHUP reads the certificate's files and the access settings again.
     async fn serve(&self) -> io::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -233,6 +237,24 @@ impl Gateway {
     }
 
     fn reload(&self) {
+        self.reload_certificate();
+        match self
+            .file
+            .as_deref()
+            .map(|file| config::load_file(file, &Surroundings::of_this_machine()))
+        {
+            Some(Ok(loaded)) => {
+                self.gate.reload(loaded.settings.access);
+                log::info!(event = "access-reloaded"; "SIGHUP: modes, routes' domains, networks and limits of access are in force; everything else needs a restart");
+            }
+            Some(Err(error)) => {
+                log::error!(event = "configuration-kept"; "SIGHUP: the old configuration stays: {error}")
+            }
+            None => {}
+        }
+    }
+
+    fn reload_certificate(&self) {
         match self.certificate.reload() {
             Ok(()) => {
                 log::info!(event = "certificate-reloaded"; "SIGHUP: the certificate's files were read again")

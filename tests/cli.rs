@@ -13,8 +13,8 @@ use gatepost::gate::slow_hash::{Argon2id, LEAST_MEMORY_KIB, PoolSettings};
 use gatepost::gate::{Gate, Parts};
 use gatepost::reason::{Protocol, Reason};
 use gatepost::store::records::{
-    Batch, Death, Device, DeviceId, DeviceUse, Devices, Durability, Expect, FactorId, Factors, Key, Outcome,
-    PersonId, SignInEntry, SlowHashCost, Tag, Tombstone, UnixTime, Value,
+    Batch, Budget, Claim, ClaimState, Death, Device, DeviceId, DeviceUse, Devices, Durability, Expect,
+    FactorId, Factors, Key, Outcome, PersonId, SignInEntry, SlowHashCost, Tag, Tombstone, UnixTime, Value,
 };
 use gatepost::store::{self, Store};
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -246,6 +246,17 @@ fn history(person: PersonId) -> Batch {
         networks: Vec::new(),
         refused: None,
     };
+    let claim = Claim {
+        tag: Tag([1; 32]),
+        state: ClaimState::Used,
+        rejected: 0,
+        expires: UnixTime(1_795_000_150),
+    };
+    let spent = Budget {
+        first_miss: Some(UnixTime(1_795_000_300)),
+        spent: Some(UnixTime(1_795_000_400)),
+        ..Budget::default()
+    };
     Batch::default()
         .put(Key::Devices(person), Expect::Absent, Value::Devices(devices))
         .put(
@@ -253,6 +264,8 @@ fn history(person: PersonId) -> Batch {
             Expect::Absent,
             Value::DeviceUse(used),
         )
+        .put(claim_key(person), Expect::Absent, Value::Claim(claim))
+        .put(Key::Budget(person), Expect::Absent, Value::Budget(spent))
         .put(
             Key::SignIn(1_795_000_000_000, 0),
             Expect::Any,
@@ -263,6 +276,10 @@ fn history(person: PersonId) -> Batch {
             Expect::Any,
             entry(person, 1_795_000_500, Reason::WrongCode),
         )
+}
+
+fn claim_key(person: PersonId) -> Key {
+    Key::Claim(person, FactorId([9; 8]), 59_833_333)
 }
 
 fn entry(person: PersonId, at: u64, reason: Reason) -> Value {
@@ -305,6 +322,11 @@ const SCRIPT: &[&str] = &[
     "person show alice",
     "person show alice --json",
     "HISTORY",
+    "person show alice",
+    "person restore a.smith",
+    "person restore alice",
+    "person restore nobody",
+    "person show alice --json",
     "device list",
     "device list alice",
     "device list alice --json",
@@ -624,9 +646,36 @@ fn removing_a_person_leaves_nothing_of_hers() {
         Key::Factors(person),
         Key::Devices(person),
         Key::DeviceUse(person, device(1).id),
+        Key::Budget(person),
+        claim_key(person),
     ];
     let records = gateway.runtime.block_on(gateway.store.get(keys)).unwrap();
     assert!(records.iter().all(Option::is_none), "{records:?}");
+    gateway.stop();
+}
+
+#[test]
+fn a_spent_budget_is_shown_and_restored() {
+    let place = Place::new();
+    place.run("person add alice");
+    let gateway = Running::start(&place);
+    let person = person_of(&gateway.runtime, &gateway.store, "alice@example.org");
+    gateway.commit(history(person));
+    let spent = || {
+        place
+            .run("person show alice")
+            .out
+            .contains("person restore alice@example.org")
+    };
+    assert!(spent());
+    assert_eq!(
+        place.run("person restore alice").out,
+        "alice@example.org has her whole guessing budget again\n\
+         note: somebody may know her mail password: change it, if that was not done yet\n"
+    );
+    assert!(!spent());
+    let budget = gateway.store.get(vec![Key::Budget(person)]);
+    assert!(gateway.runtime.block_on(budget).unwrap()[0].is_none());
     gateway.stop();
 }
 

@@ -56,6 +56,7 @@ fn starttls_signs_in_and_forgets_what_came_before() {
             .command("a", "LOGIN alice secret")
             .contains("[PRIVACYREQUIRED]")
     );
+    stage.gateway.wait_for_reason("plaintext_password");
     assert!(client.command("b", "STARTTLS").starts_with("b OK"));
     let mut client = client.start_tls(&stage.gateway.certificate());
     client.send("c CAPABILITY\r\n");

@@ -71,6 +71,7 @@ fn standing(reason: Reason) -> Standing {
         | UpstreamTls
         | UpstreamMisconfigured => Standing::AfterACode,
         ClockUnknown | StoreUnavailable | Busy | ShuttingDown => Standing::BrokenBox,
+        NoRoute => Standing::Unproven(|stage| refused(stage, "alice@elsewhere.example", &right_code(stage))),
         PlaintextPassword => Standing::Machine(before_tls),
         DeniedNetwork => Standing::Unproven(|stage| refused(stage, "alice", &right_code(stage))),
         UnknownPerson => Standing::Unproven(|stage| refused(stage, "nobody", &right_code(stage))),

@@ -334,11 +334,21 @@ fn answer_the_rest(server: &tiny_http::Server, shared: &Arc<Shared>, end: &Sende
 }
 
 fn answer(mut request: tiny_http::Request, shared: &Arc<Shared>, end: &Sender<Never>) {
-    match read(&mut request).and_then(|read| api::handle(&read, &shared.context)) {
+    match read(&mut request).and_then(|read| carry_out(&read, shared)) {
         Ok(Response::Json(body)) => respond(request, 200, body.expose()),
         Ok(Response::Follow(follow)) => start_following(request, *follow, shared, end),
         Err(failure) => respond(request, failure.status(), &failure.body()),
     }
+}
+
+/// What was changed stands in the log, because it may decide who gets in: a mode, a token, a device.
+fn carry_out(request: &Request, shared: &Shared) -> Result<Response, Failure> {
+    let response = api::handle(request, &shared.context)?;
+    if request.method != Method::Get {
+        let (method, target) = (request.method.name(), request.target());
+        log::info!(event = "administered", request = format!("{method} {target}"); "an administrator changed something");
+    }
+    Ok(response)
 }
 
 fn read(request: &mut tiny_http::Request) -> Result<Request, Failure> {

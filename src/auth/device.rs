@@ -72,10 +72,10 @@ pub(super) fn first_use(device: &Device) -> DeviceUse {
     }
 }
 
-/// Whether a device has been idle for too long. Only while the clock is known.
+/// Whether a device has been idle for too long. Only while the clock is known and has not jumped.
 pub(super) fn has_expired(device: &Device, used: &DeviceUse, idle: Option<Duration>, now: Now) -> bool {
     let seen = used.last_seen.max(device.created);
-    idle.is_some_and(|idle| now.clock_known && now.unix.since(seen) > idle)
+    idle.is_some_and(|idle| now.clock_known && now.clock_steady && now.unix.since(seen) > idle)
 }
 
 /// Whether a remembered literal matches from this network under a spent budget: only where the device was used before the
@@ -325,6 +325,7 @@ mod tests {
     fn idle_devices_expire_only_by_a_known_clock() {
         let idle = Some(days(90));
         let now = |day: u64, clock_known| Now {
+            clock_steady: true,
             mono: std::time::Instant::now(),
             unix: UnixTime(day * DAY),
             clock_known,

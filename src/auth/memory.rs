@@ -177,8 +177,7 @@ impl Memory {
     /// so, their literals are dead from now on) and what was refused lately. `None`: the person is gone, and with her all
     /// that was remembered of her.
     pub fn person_changed(&mut self, person: PersonId, devices: Option<&Devices>) {
-        self.refused
-            .retain(|(subject, _), _| *subject != Subject::Person(person));
+        self.forget_refusals(person);
         if devices.is_none() {
             self.people.remove(&person);
         }
@@ -203,6 +202,12 @@ impl Memory {
                 self.remember_dead(person, print, tag);
             }
         }
+    }
+
+    /// Forgets what was refused lately of one person, because her guessing budget is whole again.
+    pub(super) fn forget_refusals(&mut self, person: PersonId) {
+        self.refused
+            .retain(|(subject, _), _| *subject != Subject::Person(person));
     }
 
     /// Forgets all that was learnt from the store (after the watch lagged): warm devices, dead literals and what was
@@ -450,12 +455,12 @@ impl Memory {
         notes.missed_with = password.or(notes.missed_with);
     }
 
-    /// Whether the misses since start were made with another password part than this.
-    pub(super) fn missed_with_another(&self, person: PersonId, password: Print) -> bool {
+    /// Whether the latest miss since start was made with this password part.
+    pub(super) fn missed_with(&self, person: PersonId, password: Print) -> bool {
         self.people
             .peek(&person)
             .and_then(|notes| notes.missed_with)
-            .is_some_and(|missed| missed != password)
+            .is_some_and(|missed| missed == password)
     }
 
     // --- refused lately
@@ -540,6 +545,15 @@ impl Memory {
 }
 
 impl Subject {
+    /// In whose name an attempt waits for its turn: an id that belongs to nobody where the login does. It is cut from a
+    /// hash under the memory's key, so that no login can be made up which shares a person's.
+    pub(super) fn stands_as(&self) -> PersonId {
+        match self {
+            Subject::Person(person) => *person,
+            Subject::Unknown(Print(print)) => PersonId(*print.first_chunk().expect("16 octets hold 8")),
+        }
+    }
+
     fn bytes(&self) -> [u8; 17] {
         let mut out = [0; 17];
         match self {

@@ -38,6 +38,9 @@ pub struct Now {
     pub unix: UnixTime,
     /// Whether the wall clock is known. No code is decided and nothing expires before it is.
     pub clock_known: bool,
+    /// Whether the wall clock has moved with the monotonic one since the start. After a jump nothing expires: the clock may
+    /// have been wrong before it, or be wrong now.
+    pub clock_steady: bool,
 }
 
 /// One attempt to sign in, whatever the front.
@@ -124,9 +127,13 @@ pub enum Need {
     Load(Vec<Key>),
     /// Argon2id of the attempt's literal, then HMAC with the device-tag key. -> [`Answer::Hashed`] or [`Answer::Busy`]
     SlowHash(SlowHashWork),
-    /// Pass the admission of the slow-hash pool and wait as long as the work would, without the work: so that a busy box
-    /// tells nobody whether a login exists or a code was right. -> [`Answer::Queued`] or [`Answer::Busy`]
+    /// Pass the admission of the slow-hash pool, wait for one's turn and hold it as long as a hash does, without the work:
+    /// so that neither a busy box nor a crowd of attempts tells whether a login exists or a password or code was right.
+    /// -> [`Answer::Queued`] or [`Answer::Busy`]
     Queue {
+        /// Whose turn it is, as in [`SlowHashWork::person`]; a login that nobody has gets an id of its own from its keyed
+        /// hash.
+        person: PersonId,
         /// As in [`SlowHashWork::familiar`].
         familiar: bool,
     },

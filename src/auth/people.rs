@@ -47,7 +47,8 @@ pub fn normalise(typed: &[u8], default_domain: Option<&str>) -> Option<String> {
     let (local, domain) = user
         .rsplit_once('@')
         .map_or((user, None), |(local, domain)| (local, Some(domain)));
-    if local.is_empty() || domain == Some("") || local.contains('\\') {
+    let odd_prefix = prefix.is_some_and(|prefix| prefix.is_empty() || prefix.contains('@'));
+    if local.is_empty() || domain == Some("") || local.contains('\\') || odd_prefix {
         return None;
     }
     // `EXAMPLE\alice` names a Windows domain, which is no mail domain; `example.org\alice` is one.
@@ -72,6 +73,21 @@ pub fn route<'a>(settings: &'a AccessSettings, login: &str) -> Option<&'a RouteS
     };
     let domain = login.rsplit_once('@').map(|(_, domain)| domain);
     domain.and_then(serves).or_else(|| serves("*"))
+}
+
+/// Whether a login, sent as it was typed, means to the upstream the person whom it means to us. `OTHER\alice` is another
+/// account of a Windows domain beside ours, and would be entered with the code of our `alice`. Her own domain's name is
+/// the first label of her mail domain, or all of it.
+pub(super) fn names_herself(form: LoginForm, normalised: &str, typed: &[u8]) -> bool {
+    let prefix = std::str::from_utf8(typed)
+        .ok()
+        .and_then(|typed| typed.trim().split_once('\\'));
+    let (LoginForm::AsTyped, Some((prefix, _))) = (form, prefix) else {
+        return true;
+    };
+    let prefix = prefix.to_lowercase();
+    let domain = normalised.rsplit_once('@').map_or("", |(_, domain)| domain);
+    prefix == domain || domain.split('.').next() == Some(prefix.as_str())
 }
 
 /// The login as the upstream wants it.
@@ -131,12 +147,37 @@ mod tests {
             (b"@example.org", None),
             (b"alice@", None),
             (b"a\\b\\c", None),
+            (b"victim@example.org\\mallory@example.org", None),
+            (b"\\alice", None),
             (b"al\x00ice", None),
             (b"al\rice", None),
             (b"al\xFFice", None),
             (&[b'a'; 401], None),
         ] {
             assert_eq!(normalise(typed, None).as_deref(), expected, "{typed:?}");
+        }
+    }
+
+    #[test]
+    fn as_typed_a_login_of_another_windows_domain_is_not_ours() {
+        for (typed, expected) in [
+            (&b"alice"[..], true),
+            (b"alice@example.org", true),
+            (b"EXAMPLE\\alice", true),
+            (b"example.org\\alice", true),
+            (b"PARTNER\\alice", false),
+            (b"PARTNER\\alice@example.org", false),
+            (b"\\alice", false),
+        ] {
+            assert_eq!(
+                names_herself(LoginForm::AsTyped, "alice@example.org", typed),
+                expected,
+                "{typed:?}"
+            );
+            assert!(
+                names_herself(LoginForm::Address, "alice@example.org", typed),
+                "{typed:?}"
+            );
         }
     }
 

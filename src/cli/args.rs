@@ -71,7 +71,12 @@ Examples:
   gatepost sign-ins --address 192.0.2.0/24 --since 2026-11-23 --json")]
     SignIns(SignIns),
     /// Show what runs, where, and for how many people
-    #[command(after_help = "Exits with 3 when no gateway runs.")]
+    #[command(after_help = "\
+Examples:
+  gatepost status
+  gatepost status --json
+
+Exits with 3 when no gateway runs.")]
     Status(Output),
 }
 
@@ -97,8 +102,15 @@ Examples:
         aliases: Vec<String>,
     },
     /// List everybody
+    #[command(after_help = "\
+Examples:
+  gatepost person list
+  gatepost person list --json")]
     List(Output),
     /// Show everything about a person
+    #[command(after_help = "\
+Examples:
+  gatepost person show alice@example.org")]
     Show {
         /// Her login or an alias
         login: String,
@@ -106,6 +118,9 @@ Examples:
         output: Output,
     },
     /// Remove a person with her tokens and devices; her sessions are cut
+    #[command(after_help = "\
+Examples:
+  gatepost person remove alice@example.org")]
     Remove {
         /// Her login or an alias
         login: String,
@@ -123,12 +138,28 @@ Examples:
         mode: PersonMode,
     },
     /// Let nothing sign in for a person any more; her sessions are cut
+    #[command(after_help = "\
+Examples:
+  gatepost person suspend alice@example.org")]
     Suspend {
         /// Her login or an alias
         login: String,
     },
     /// End a suspension
+    #[command(after_help = "\
+Examples:
+  gatepost person resume alice@example.org")]
     Resume {
+        /// Her login or an alias
+        login: String,
+    },
+    /// Let her enrol devices again after too many wrong codes: her guessing budget is whole again
+    #[command(after_help = "\
+Examples:
+  gatepost person restore alice@example.org
+
+Somebody may know her mail password: change it first.")]
+    Restore {
         /// Her login or an alias
         login: String,
     },
@@ -171,6 +202,9 @@ Examples:
         output: Output,
     },
     /// List a person's tokens
+    #[command(after_help = "\
+Examples:
+  gatepost token list alice@example.org")]
     List {
         /// The person's login or an alias
         person: String,
@@ -178,6 +212,9 @@ Examples:
         output: Output,
     },
     /// Remove a token
+    #[command(after_help = "\
+Examples:
+  gatepost token remove alice@example.org xeyo2n2qgtbee")]
     Remove {
         /// The person's login or an alias
         person: String,
@@ -206,6 +243,10 @@ impl Algorithm {
 #[derive(Debug, Subcommand)]
 pub(super) enum Device {
     /// List remembered devices
+    #[command(after_help = "\
+Examples:
+  gatepost device list
+  gatepost device list alice@example.org --json")]
     List {
         /// Of this person only: her login or an alias
         person: Option<String>,
@@ -232,6 +273,10 @@ Examples:
 #[derive(Debug, Subcommand)]
 pub(super) enum Session {
     /// List live sessions
+    #[command(after_help = "\
+Examples:
+  gatepost session list
+  gatepost session list --person alice@example.org")]
     List {
         /// Of this person only: her login or an alias
         #[arg(long, value_name = "LOGIN")]
@@ -290,4 +335,38 @@ pub(super) struct SignIns {
     /// Print one JSON object a line
     #[arg(long)]
     pub(super) json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn every_command_has_examples_and_they_are_understood() {
+        fn look(command: &clap::Command) {
+            let (mut commands, mut examples) = (0, 0);
+            for inner in command.get_subcommands() {
+                commands += 1;
+                look(inner);
+            }
+            let help = command
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            for line in help.lines().filter_map(|line| line.strip_prefix("  gatepost ")) {
+                examples += 1;
+                // What it does stands behind it.
+                let words = line.split("    ").next().unwrap_or_default();
+                let words = std::iter::once("gatepost").chain(words.split_whitespace());
+                assert!(Cli::try_parse_from(words).is_ok(), "{line}");
+            }
+            assert!(
+                commands > 0 || examples > 0,
+                "{} has no example",
+                command.get_name()
+            );
+        }
+        look(&Cli::command());
+    }
 }

@@ -187,6 +187,11 @@ fn person(command: Person, reach: &Reach, console: &mut Console<'_>) -> Result<u
             reach,
             console,
         ),
+        Person::Restore { login } => done(
+            Request::new(Method::Delete, &["people", &login, "budget"]),
+            reach,
+            console,
+        ),
     }
 }
 

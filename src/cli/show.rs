@@ -75,7 +75,9 @@ pub(super) fn person(detail: &PersonDetail, out: &mut dyn Write) -> io::Result<(
     if let Some(since) = &detail.budget_spent {
         writeln!(
             out,
-            "  guessing   too many right passwords with wrong codes, since {since}; give her a new mail password"
+            "  guessing   too many wrong codes, since {since}: no new devices; change her mail password, then gatepost person \
+             restore {}",
+            escape(&person.login)
         )?;
     }
     writeln!(out, "\nTokens")?;
@@ -249,6 +251,7 @@ pub(super) fn status(status: &Status, out: &mut dyn Write) -> io::Result<()> {
                 "  gateway    running since {started}, process {pid}, {} live sessions",
                 gateway.sessions
             )?;
+            writeln!(out, "  clock      {}", gateway.clock)?;
         }
         None => writeln!(out, "  gateway    not running")?,
     }
@@ -277,7 +280,7 @@ pub(super) fn start(settings: &Settings, out: &mut dyn Write) -> io::Result<()> 
         let file = suggested_file(settings);
         writeln!(
             out,
-            "\nNo mail server is configured: every sign-in is told to try later. Next:\n\
+            "\nNo mail server is configured, so nobody can sign in. Next:\n\
              1. Write into {}:\n\n\
              \x20  [[upstream]]\n\
              \x20  name = \"office\"\n\

@@ -633,7 +633,7 @@ fn warn_about_unserved(
             .iter()
             .any(|upstream| upstream.protocol == Some(protocol))
         {
-            let what = format!("no upstream speaks {protocol}: every sign-in here is told to try later");
+            let what = format!("no upstream speaks {protocol}: nobody can sign in here");
             findings.warning(&listener.place, what);
         }
     }

@@ -40,6 +40,17 @@ impl Journal {
         }
     }
 
+    /// Carries out `work` as long as the journal lives.
+    pub(super) fn until_its_end<W: Future<Output = ()>>(&self, work: W) -> impl Future<Output = ()> + use<W> {
+        let closed = self.written.subscribe();
+        async move {
+            tokio::select! {
+                () = work => {}
+                () = gone(closed) => {}
+            }
+        }
+    }
+
     /// What stands for a login that no person has.
     pub(super) fn veiled(&self, login: &[u8]) -> String {
         sign_in::veiled_login(&self.veil, login)

@@ -20,30 +20,34 @@ pub mod clock;
 mod flight;
 mod journal;
 mod lazies;
+mod outages;
 pub mod sessions;
 pub mod slow_hash;
 mod standing;
+mod sweep;
 mod watch;
 
 use crate::auth::{
     AccessSettings, Admission, Answer, Attempt, Charge, Memory, Need, Next, Now, Proof, SignIn, Trial,
     Verdict, World,
 };
-use crate::reason::{Reason, Refusal};
+use crate::reason::{Protocol, Reason, Refusal};
 use crate::report::sign_in::clean_hint;
 use crate::store::records::{Batch, Durability, Key, PersonId, Record, SignInEntry, Value};
 use crate::store::seal::Label;
 use crate::store::{BoxFuture, Store, StoreError};
 use arc_swap::ArcSwap;
 use cache::Cache;
-use clock::Clock;
+use clock::{Clock, ClockState, Watched};
 use flight::{Flights, Joined, Lead, Told};
 use journal::Journal;
 use lazies::Lazies;
+use outages::Outages;
 use ring::rand::{SecureRandom, SystemRandom};
 use sessions::{Facts, SessionHandle, Sessions};
 use slow_hash::{NoTag, PoolSettings, SlowHash, SlowHashPool};
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -98,7 +102,7 @@ struct Inner {
     store: Store,
     settings: ArcSwap<AccessSettings>,
     reloaded: Arc<Notify>,
-    clock: Arc<dyn Clock>,
+    clock: Arc<Watched>,
     random: SystemRandom,
     memory: Mutex<Memory>,
     cache: Arc<Cache>,
@@ -106,6 +110,7 @@ struct Inner {
     journal: Journal,
     flights: Arc<Flights>,
     pool: SlowHashPool,
+    outages: Outages,
     sessions: Sessions,
     /// Since when the store cannot be read.
     silent_since: Mutex<Option<Instant>>,
@@ -137,6 +142,7 @@ impl Gate {
             slow_hash,
             pool,
         } = parts;
+        let clock = Arc::new(Watched::new(clock));
         let random = SystemRandom::new();
         let mut memory_key = [0; 32];
         let mut first_number = [0; 4];
@@ -157,6 +163,7 @@ impl Gate {
             lazies,
             flights: Arc::default(),
             pool: SlowHashPool::new(pool, slow_hash, store.box_key().hmac_key(Label::DEVICE_TAG)),
+            outages: Outages::default(),
             sessions: Sessions::default(),
             silent_since: Mutex::default(),
             closing: AtomicBool::new(false),
@@ -167,6 +174,8 @@ impl Gate {
             changes,
             inner.reloaded.clone(),
         ));
+        let sweep = sweep::run(inner.store.clone(), inner.clock.clone(), sweep::PACE);
+        tokio::spawn(inner.journal.until_its_end(sweep));
         Ok(Gate(inner))
     }
 
@@ -181,6 +190,27 @@ impl Gate {
         };
         let ending = run.decide(prover).await;
         run.end(ending).await
+    }
+
+    /// Notes that a password came in the clear and was refused unseen (P18): nobody knows whose it is.
+    pub fn password_in_clear(&self, protocol: Protocol, listener: &str, address: IpAddr) {
+        let entry = SignInEntry {
+            at: self.0.now().unix,
+            protocol,
+            address: address.to_canonical(),
+            person: None,
+            login: "unseen".to_owned(),
+            device: None,
+            reason: Reason::PlaintextPassword,
+            enforcing_would: None,
+            client_hint: None,
+        };
+        self.0.journal.write(entry, listener, self.0.clock.wall(), false);
+    }
+
+    /// What is to be said about the wall clock.
+    pub fn clock(&self) -> ClockState {
+        self.0.clock.state()
     }
 
     /// The live sessions.
@@ -282,9 +312,15 @@ impl Run<'_> {
                             answer_of(self.gate.pool.tag(literal, work).await.map(Answer::Hashed))
                         }
                     },
-                    Need::Queue { familiar } => {
-                        answer_of(self.gate.pool.turn(familiar).await.map(|()| Answer::Queued))
-                    }
+                    Need::Queue { person, familiar } => match self.turn(person).await {
+                        Turn::StartOver => continue 'start,
+                        Turn::Share(refusal) => return Ending::Shared(refusal),
+                        Turn::Busy => Answer::Busy,
+                        Turn::Hash => {
+                            let turn = self.gate.pool.turn(person, familiar).await;
+                            answer_of(turn.map(|()| Answer::Queued))
+                        }
+                    },
                     Need::Claim(batch) => self.gate.commit(batch, Durability::Synced).await,
                     Need::Commit(batch, durability) => self.gate.commit(batch, durability).await,
                     Need::Prove(trial) => Answer::Proved(self.prove(&sign_in, &trial, prover).await),
@@ -320,7 +356,7 @@ impl Run<'_> {
         }
     }
 
-    /// Waits until this attempt may hash: only one at a time does of those with the same literal.
+    /// Waits until this attempt may hash, or stand in the queue as if: only one at a time does of those with the same literal.
     async fn turn(&mut self, person: PersonId) -> Turn {
         if !matches!(self.place, Place::NotTaken) {
             return Turn::Hash;
@@ -361,8 +397,12 @@ impl Run<'_> {
         };
         let proof = prover.prove(trial).await;
         guess.charge = None;
+        let now = self.gate.clock.mono();
+        match proof {
+            Proof::Unavailable(_) => self.gate.outages.silent(&trial.route, now),
+            Proof::Accepted | Proof::Rejected(_) => self.gate.outages.spoke(&trial.route),
+        }
         if let Proof::Rejected(_) = proof {
-            let now = self.gate.clock.mono();
             let took = now.saturating_duration_since(self.attempt.arrived);
             self.gate.memory().upstream_refused(&trial.route, took, now);
         }
@@ -376,7 +416,7 @@ impl Run<'_> {
         };
         let outcome = match verdict {
             Verdict::Admit(admission) => self.admit(admission).await,
-            Verdict::Refuse(refusal) => Err(refusal),
+            Verdict::Refuse(refusal) => Err(self.as_others_hear(refusal)),
         };
         self.gate.lazies.write(batch);
         self.note(&outcome, is_echo);
@@ -396,6 +436,19 @@ impl Run<'_> {
                     leaves_at: self.gate.leaves_at(self.attempt.arrived, self.route.as_deref()),
                 }
             }
+        }
+    }
+
+    /// A refusal while the upstream is out sounds like the outage.
+    fn as_others_hear(&self, refusal: Refusal) -> Refusal {
+        let now = self.gate.clock.mono();
+        let upstream_out = self
+            .route
+            .as_deref()
+            .is_some_and(|route| self.gate.outages.is_out(route, now));
+        Refusal {
+            upstream_out,
+            ..refusal
         }
     }
 
@@ -481,7 +534,7 @@ const SILENCE: Duration = Duration::from_secs(15 * 60);
 
 impl Inner {
     fn now(&self) -> Now {
-        clock::now(&*self.clock)
+        self.clock.now()
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {

@@ -13,7 +13,7 @@ use crate::reason::Protocol;
 use crate::store::records::{DeviceId, PersonId, UnixTime};
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
@@ -25,6 +25,8 @@ pub struct Sessions(Arc<Registry>);
 struct Registry {
     live: Mutex<HashMap<u64, Arc<Live>>>,
     last_id: AtomicU64,
+    /// Whoever registers from now on is told to drain at once.
+    draining: AtomicBool,
 }
 
 /// What a session is told from outside.
@@ -141,7 +143,12 @@ impl Sessions {
             cut: watch::Sender::new(None),
             traffic: Traffic::default(),
         });
-        self.live().insert(id, live.clone());
+        let mut registered = self.live();
+        if self.0.draining.load(Ordering::Relaxed) {
+            live.tell(Cut::Drain);
+        }
+        registered.insert(id, live.clone());
+        drop(registered);
         SessionHandle {
             live,
             sessions: self.clone(),
@@ -165,8 +172,11 @@ impl Sessions {
         self.tell(Cut::Cut, |live| which.takes(live))
     }
 
-    /// Asks every session to end at its next good moment; returns how many were told.
+    /// Asks every session to end at its next good moment, also those whose sign-in is still under way; returns how many
+    /// were told.
     pub fn drain(&self) -> usize {
+        // Before the registry is taken: whoever registers after that sees it, whoever did before is told.
+        self.0.draining.store(true, Ordering::Relaxed);
         self.tell(Cut::Drain, |_| true)
     }
 
@@ -309,5 +319,13 @@ mod tests {
         assert_eq!(sessions.cut(Selector::All), 1);
         assert_eq!(sessions.drain(), 0);
         assert_eq!(*handle.cut().borrow(), Some(Cut::Cut));
+    }
+
+    #[test]
+    fn who_is_admitted_during_a_drain_is_told_so() {
+        let sessions = Sessions::default();
+        assert_eq!(sessions.drain(), 0);
+        let late = sessions.register(facts(1, None));
+        assert_eq!(*late.cut().borrow(), Some(Cut::Drain));
     }
 }

@@ -8,8 +8,12 @@
 //! *Familiar* is an attempt from a network where the person signed in within 30 days. Both lanes together hold 30 seconds
 //! of work; who finds no room is told to come back later. A waiter whose client has gone is skipped.
 //!
-//! Hashes run on the runtime's blocking threads, which end when nothing is to be done. How long a hash takes is measured
-//! as they come, not at start.
+//! **A turn is a hash without the work**: where there is nothing to hash an attempt waits in the same lanes, holds its place
+//! and its person as long, and occupies no thread. For this the pool keeps a *beat*: nothing leaves it sooner, neither a turn
+//! nor a hash that was done before. How long hashes take is measured as they come, not at start, and the beat follows once a
+//! minute and with room: if it followed each hash, many attempts with hashes would go faster than as many without.
+//!
+//! Hashes run on the runtime's blocking threads, which end when nothing is to be done.
 
 use crate::auth::SlowHashWork;
 use crate::secret::Secret;
@@ -22,6 +26,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
+use tokio::time::{Instant as Tick, sleep_until};
 use zeroize::{Zeroize, Zeroizing};
 
 /// A hash of literals that is slow on purpose.
@@ -192,7 +197,7 @@ pub(super) enum NoTag {
 impl SlowHashPool {
     pub(super) fn new(settings: PoolSettings, hash: Arc<dyn SlowHash>, tag_key: hmac::Key) -> SlowHashPool {
         let queue = Queue {
-            estimate: settings.first_guess,
+            beat: Beat::new(settings.first_guess),
             ..Queue::default()
         };
         SlowHashPool(Arc::new(Shared {
@@ -206,54 +211,74 @@ impl SlowHashPool {
     /// HMAC(device-tag key, slow hash of the literal). Dropping the future gives the place in the queue back.
     pub(super) async fn tag(&self, literal: Secret<Vec<u8>>, work: SlowHashWork) -> Result<Tag, NoTag> {
         let (reply, tag) = oneshot::channel();
-        self.0.push(work.familiar, Job::Hash { literal, work, reply })?;
+        let place = Place {
+            person: work.person,
+            familiar: work.familiar,
+        };
+        let cost = work.cost;
+        let work = Work::Hash { literal, cost, reply };
+        self.0.push(Job { place, work })?;
         tag.await.map_err(|_| NoTag::Busy)?.map_err(NoTag::Failed)
     }
 
-    /// Waits in a lane until a hash would run, and runs none: what an attempt does whose delay must look as if.
-    pub(super) async fn turn(&self, familiar: bool) -> Result<(), NoTag> {
+    /// Waits in a lane until a hash would run, and as long as it would run, and runs none: what an attempt does whose delay
+    /// must look as if.
+    pub(super) async fn turn(&self, person: PersonId, familiar: bool) -> Result<(), NoTag> {
         let (reply, turn) = oneshot::channel();
-        self.0.push(familiar, Job::Turn { reply })?;
+        let place = Place { person, familiar };
+        let work = Work::Turn { reply };
+        self.0.push(Job { place, work })?;
         turn.await.map_err(|_| NoTag::Busy)
     }
 }
 
 impl Shared {
-    fn push(self: &Arc<Self>, familiar: bool, job: Job) -> Result<(), NoTag> {
-        self.queue().push(familiar, job, &self.settings)?;
+    fn push(self: &Arc<Self>, job: Job) -> Result<(), NoTag> {
+        self.queue().push(job, &self.settings)?;
         self.start();
         Ok(())
     }
 
-    /// Starts what may run now.
+    /// Starts what may run now: at most as many tasks as there are threads.
     fn start(self: &Arc<Self>) {
         loop {
-            let next = self.queue().next(&self.settings);
-            match next {
-                None => return,
-                Some(Job::Turn { reply }) => {
-                    // The waiter may have gone meanwhile.
-                    let _ = reply.send(());
-                }
-                Some(Job::Hash { literal, work, reply }) => {
-                    let shared = self.clone();
-                    tokio::task::spawn_blocking(move || shared.run(literal, &work, reply));
-                }
-            }
+            let Some((job, beat)) = self.queue().next(&self.settings) else {
+                return;
+            };
+            tokio::spawn(self.clone().run(job, Tick::now() + beat));
         }
     }
 
-    fn run(self: Arc<Self>, literal: Secret<Vec<u8>>, work: &SlowHashWork, reply: Reply) {
+    /// Holds the job's place until `ends`, or until its work is done where that is later.
+    async fn run(self: Arc<Self>, job: Job, ends: Tick) {
+        match job.work {
+            Work::Turn { reply } => {
+                sleep_until(ends).await;
+                self.queue().finished(job.place);
+                // The waiter may have gone meanwhile.
+                let _ = reply.send(());
+            }
+            Work::Hash { literal, cost, reply } => {
+                let shared = self.clone();
+                let hashed = tokio::task::spawn_blocking(move || shared.hash(literal, &cost)).await;
+                sleep_until(ends).await;
+                self.queue().finished(job.place);
+                let _ = reply.send(hashed.unwrap_or(Err(HashError::Panicked)));
+            }
+        }
+        self.start();
+    }
+
+    fn hash(&self, literal: Secret<Vec<u8>>, cost: &SlowHashCost) -> Result<Tag, HashError> {
         let started = Instant::now();
-        let hashed = catch_unwind(AssertUnwindSafe(|| self.hash.hash(literal.expose(), &work.cost)));
+        let hashed = catch_unwind(AssertUnwindSafe(|| self.hash.hash(literal.expose(), cost)));
         let tag = hashed
             .unwrap_or(Err(HashError::Panicked))
             .map(|hash| self.tag_of(&hash));
-        drop(literal);
-        self.queue().finished(work, started.elapsed());
-        // The waiter may have gone meanwhile.
-        let _ = reply.send(tag);
-        self.start();
+        if tag.is_ok() {
+            self.queue().beat.measured(started.elapsed(), Tick::now());
+        }
+        tag
     }
 
     fn tag_of(&self, hash: &[u8; 32]) -> Tag {
@@ -270,55 +295,97 @@ impl Shared {
 }
 
 /// One that waits in a lane.
-enum Job {
+struct Job {
+    place: Place,
+    work: Work,
+}
+
+/// What a job holds while it runs.
+#[derive(Clone, Copy)]
+struct Place {
+    person: PersonId,
+    familiar: bool,
+}
+
+enum Work {
     Hash {
         literal: Secret<Vec<u8>>,
-        work: SlowHashWork,
-        reply: Reply,
+        cost: SlowHashCost,
+        reply: oneshot::Sender<Result<Tag, HashError>>,
     },
     Turn {
         reply: oneshot::Sender<()>,
     },
 }
 
-type Reply = oneshot::Sender<Result<Tag, HashError>>;
-
 impl Job {
-    fn person(&self) -> Option<PersonId> {
-        match self {
-            Job::Hash { work, .. } => Some(work.person),
-            Job::Turn { .. } => None,
-        }
-    }
-
     /// Whether somebody still waits for it.
     fn wanted(&self) -> bool {
-        match self {
-            Job::Hash { reply, .. } => !reply.is_closed(),
-            Job::Turn { reply } => !reply.is_closed(),
+        match &self.work {
+            Work::Hash { reply, .. } => !reply.is_closed(),
+            Work::Turn { reply } => !reply.is_closed(),
         }
     }
 }
+
+/// How long a place is held at least.
+#[derive(Default)]
+struct Beat {
+    lasts: Duration,
+    /// What a hash takes on average, once some were made.
+    average: Option<Duration>,
+    /// When `lasts` was last set from it.
+    set: Option<Tick>,
+}
+
+impl Beat {
+    fn new(first_guess: Duration) -> Beat {
+        Beat {
+            lasts: first_guess,
+            ..Beat::default()
+        }
+    }
+
+    /// A hash took so long. The first one only starts the minute, unless the guess was too short.
+    fn measured(&mut self, took: Duration, now: Tick) {
+        let average = self.average.map_or(took, |before| (before * 7 + took) / 8);
+        self.average = Some(average);
+        match self.set {
+            Some(set) if now.duration_since(set) < BEAT_HOLDS => return,
+            Some(_) => self.lasts = with_room(average),
+            None => self.lasts = self.lasts.max(with_room(took)),
+        }
+        self.set = Some(now);
+    }
+}
+
+/// Most hashes take less than a quarter more than the average.
+fn with_room(average: Duration) -> Duration {
+    average * 5 / 4
+}
+
+/// Twice the longest queue: attempts that wait at the same time are measured with one beat, or nearly so.
+const BEAT_HOLDS: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
 struct Queue {
     familiar: VecDeque<Job>,
     strangers: VecDeque<Job>,
-    /// People whose hash is running.
+    /// People whose hash, or turn, is running.
     running: HashSet<PersonId>,
     strangers_running: usize,
     /// The lanes take turns where both may go.
     stranger_was_last: bool,
-    /// What one hash lasts.
-    estimate: Duration,
+    beat: Beat,
 }
 
 /// Most that wait in both lanes, places of familiar people apart: with literals of at most 8 KiB, 16 MiB.
 const MOST_WAITING: usize = 2048;
 
 impl Queue {
-    fn push(&mut self, familiar: bool, job: Job, settings: &PoolSettings) -> Result<(), NoTag> {
+    fn push(&mut self, job: Job, settings: &PoolSettings) -> Result<(), NoTag> {
         let room = self.room_of_a_lane(settings);
+        let Place { person, familiar } = job.place;
         let lane = if familiar {
             &mut self.familiar
         } else {
@@ -327,9 +394,7 @@ impl Queue {
         if lane.len() >= room {
             lane.retain(Job::wanted);
         }
-        let own_place = familiar
-            && job.person().is_some()
-            && !lane.iter().any(|waiting| waiting.person() == job.person());
+        let own_place = familiar && !lane.iter().any(|waiting| waiting.place.person == person);
         if lane.len() >= room && !own_place {
             return Err(NoTag::Busy);
         }
@@ -339,14 +404,14 @@ impl Queue {
 
     /// Half of the jobs that are done within the longest wait.
     fn room_of_a_lane(&self, settings: &PoolSettings) -> usize {
-        let one = self.estimate.as_micros().max(1);
+        let one = self.beat.lasts.as_micros().max(1);
         let at_once = u128::try_from(settings.threads).unwrap_or(u128::MAX);
         let jobs = settings.longest_queue.as_micros().saturating_mul(at_once) / one;
         usize::try_from(jobs).unwrap_or(usize::MAX).clamp(2, MOST_WAITING) / 2
     }
 
-    /// The job whose turn it is; a hash is marked as running.
-    fn next(&mut self, settings: &PoolSettings) -> Option<Job> {
+    /// The job whose turn it is, marked as running, and how long at least.
+    fn next(&mut self, settings: &PoolSettings) -> Option<(Job, Duration)> {
         if self.running.len() >= settings.threads {
             return None;
         }
@@ -363,25 +428,21 @@ impl Queue {
             (_, None) => return None,
         };
         self.stranger_was_last = is_stranger;
-        if let Some(person) = job.person() {
-            self.strangers_running += usize::from(is_stranger);
-            self.running.insert(person);
-        }
-        Some(job)
+        self.strangers_running += usize::from(is_stranger);
+        self.running.insert(job.place.person);
+        Some((job, self.beat.lasts))
     }
 
-    fn finished(&mut self, work: &SlowHashWork, took: Duration) {
-        self.running.remove(&work.person);
-        self.strangers_running -= usize::from(!work.familiar);
-        self.estimate = (self.estimate * 3 + took) / 4;
+    fn finished(&mut self, place: Place) {
+        self.running.remove(&place.person);
+        self.strangers_running -= usize::from(!place.familiar);
     }
 }
 
 /// The first job of a lane whose person has none running; those whose client has gone are thrown out on the way.
 fn first(lane: &mut VecDeque<Job>, running: &HashSet<PersonId>) -> Option<usize> {
     lane.retain(Job::wanted);
-    lane.iter()
-        .position(|job| job.person().is_none_or(|person| !running.contains(&person)))
+    lane.iter().position(|job| !running.contains(&job.place.person))
 }
 
 #[cfg(test)]
@@ -475,12 +536,13 @@ mod tests {
                 if seen.len() >= count {
                     return seen;
                 }
-                tokio::task::yield_now().await;
+                // Places are held in virtual time, which stands still while a hash waits for its word.
+                tokio::time::advance(Duration::from_millis(10)).await;
             }
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn one_hash_per_person_at_a_time() {
         let bench = Bench::new(4);
         let asked = [
@@ -499,14 +561,14 @@ mod tests {
         assert_eq!(bench.hash.most_at_once.load(Ordering::SeqCst), 1);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_full_lane_is_busy_for_strangers_only() {
         let bench = Bench::new(2);
         let strangers: Vec<_> = (0..9).map(|person| bench.ask(person, false, "s")).collect();
         bench.settle().await;
         assert_eq!(bench.seen(1).await.len(), 1, "strangers hold one of two threads");
         assert_eq!(
-            bench.pool.turn(false).await,
+            bench.pool.turn(PersonId([200; 8]), false).await,
             Err(NoTag::Busy),
             "who only looks like one waits likewise"
         );
@@ -526,7 +588,7 @@ mod tests {
         assert_eq!(bench.hash.most_at_once.load(Ordering::SeqCst), 2);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_familiar_person_has_a_place_even_in_a_full_lane() {
         let bench = Bench::new(2);
         // Two run, eight wait; one of them is another literal of person 3.
@@ -549,7 +611,7 @@ mod tests {
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn the_lanes_take_turns_on_a_single_thread() {
         let bench = Bench::new(1);
         let first = bench.ask(0, false, "s0");
@@ -570,7 +632,7 @@ mod tests {
         );
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn who_has_gone_is_never_hashed_and_leaves_room() {
         let bench = Bench::new(2);
         let running = bench.ask(0, false, "running");
@@ -590,27 +652,101 @@ mod tests {
         assert_eq!(*bench.hash.seen.lock().unwrap(), ["running", "late"]);
     }
 
-    #[tokio::test]
-    async fn a_turn_comes_when_a_hash_would_run_and_holds_nobody_up() {
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_comes_when_a_hash_would_run_and_lasts_as_long() {
         let bench = Bench::new(2);
-        assert_eq!(bench.pool.turn(false).await, Ok(()));
+        let turn = |person: u8, familiar| {
+            let pool = bench.pool.clone();
+            tokio::spawn(async move {
+                let turn = pool.turn(PersonId([person; 8]), familiar).await;
+                turn.map(|()| Tick::now())
+            })
+        };
+        let start = Tick::now();
         let running = bench.ask(1, false, "s1");
-        bench.seen(1).await;
-        let pool = bench.pool.clone();
-        let turn = tokio::spawn(async move { pool.turn(false).await });
-        let behind = bench.ask(2, false, "s2");
-        assert_eq!(bench.pool.turn(true).await, Ok(()), "the other lane is free");
         bench.settle().await;
-        assert!(!turn.is_finished());
+        let same_person = turn(1, true);
+        let behind = turn(2, false);
+        bench.seen(1).await;
+        tokio::time::advance(Duration::from_secs(5)).await;
+        bench.settle().await;
+        assert!(!same_person.is_finished(), "one at a time per person");
+        assert!(!behind.is_finished(), "one stranger at a time");
+        let friend = turn(3, true);
+        bench.settle().await;
+        let other_friend = turn(4, true);
+        bench.settle().await;
         bench.go.send(()).unwrap();
         running.await.unwrap().unwrap();
-        assert_eq!(turn.await.unwrap(), Ok(()));
-        bench.seen(2).await;
-        bench.go.send(()).unwrap();
-        behind.await.unwrap().unwrap();
+        let mut ends = Vec::new();
+        for turn in [friend, same_person, behind, other_friend] {
+            ends.push(turn.await.unwrap().unwrap().duration_since(start).as_secs());
+        }
+        // Two places, each held for a second; the lanes take turns.
+        let first = ends[0];
+        ends.sort_unstable();
+        assert_eq!(ends, [first, first, first + 1, first + 1]);
+        assert_eq!(bench.hash.seen.lock().unwrap().len(), 1, "turns hash nothing");
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
+    async fn as_many_turns_as_hashes_of_one_person_end_at_the_same_instants() {
+        let mut ends = Vec::new();
+        for hashes in [true, false] {
+            let bench = Bench::new(4);
+            let start = Tick::now();
+            let tasks: Vec<_> = (0..8)
+                .map(|number| {
+                    let pool = bench.pool.clone();
+                    let ask = hashes.then(|| bench.ask(1, false, &format!("{number}")));
+                    tokio::spawn(async move {
+                        match ask {
+                            Some(ask) => drop(ask.await.unwrap().unwrap()),
+                            None => pool.turn(PersonId([1; 8]), false).await.unwrap(),
+                        }
+                        Tick::now().duration_since(start).as_millis()
+                    })
+                })
+                .collect();
+            for _ in 0..8 {
+                bench.go.send(()).unwrap();
+            }
+            let mut at = Vec::new();
+            for task in tasks {
+                at.push(task.await.unwrap());
+            }
+            ends.push(at);
+        }
+        assert_eq!(ends[0], ends[1]);
+        // A timer may be a millisecond late.
+        for (place, at) in ends[1].iter().enumerate() {
+            assert!(at.abs_diff(1000 * (place as u128 + 1)) < 20, "{:?}", ends[1]);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_beat_follows_the_hashes_once_a_minute() {
+        let ms = Duration::from_millis;
+        let start = Tick::now();
+        let mut beat = Beat::new(ms(120));
+        // Seconds since the start, what a hash took, the beat after it.
+        for (at, took, lasts) in [
+            (0, 60, 120),
+            (1, 10, 120),
+            (59, 60, 120),
+            (60, 60, 69),
+            (61, 200, 69),
+            (121, 200, 111),
+        ] {
+            beat.measured(ms(took), start + Duration::from_secs(at));
+            assert_eq!(beat.lasts.as_millis(), lasts, "after {at} s");
+        }
+        let mut slow = Beat::new(ms(120));
+        slow.measured(ms(400), start);
+        assert_eq!(slow.lasts, ms(500), "a guess that is too short is mended at once");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_panic_costs_its_own_attempt_only() {
         let bench = Bench::new(1);
         drop(bench.go.clone());

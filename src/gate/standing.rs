@@ -175,6 +175,7 @@ mod tests {
         let check = |mut world: World, change: fn(&mut World), expected: Result<(), Reason>| {
             change(&mut world);
             let now = crate::auth::Now {
+                clock_steady: true,
                 mono: Instant::now(),
                 unix: UnixTime(NOW),
                 clock_known: world.clock_known,

@@ -106,6 +106,12 @@ impl<'a> Login<'a> {
                     Ok(upgraded) => drive = upgraded,
                     Err(cause) => return Ended::Closed(cause),
                 },
+                Ok(Turn::Event(ServerEvent::PasswordInClear)) => {
+                    let (front, address) = (self.front, self.client.ip());
+                    front
+                        .gate
+                        .password_in_clear(front.dialect.protocol, &front.settings.name, address);
+                }
                 Ok(Turn::Event(ServerEvent::Credentials(credentials))) => {
                     match self.decide(&mut drive, credentials).await {
                         Decided::Refused => {}

@@ -130,8 +130,8 @@ impl Reason {
             ),
             Reason::BudgetSpent => words(
                 "budget_spent",
-                "Too many right passwords came with wrong codes; somebody may know this password.",
-                "Change the password at the mail server.",
+                "Too many wrong codes came with this login; somebody may know the password.",
+                "Change the password at the mail server, then `gatepost person restore`.",
             ),
             Reason::ActsAsOther => words(
                 "acts_as_other",
@@ -193,6 +193,11 @@ impl Reason {
                 "upstream_misconfigured",
                 "The mail server offers no way to sign in that Gatepost may use.",
                 "Allow LOGIN or AUTHENTICATE PLAIN over TLS for connections from this box.",
+            ),
+            Reason::NoRoute => words(
+                "no_route",
+                "No route serves the domain of this login, so no mail server could be asked.",
+                "Add the domain, or `*`, to a [[route]], and an [[upstream]] if there is none; `gatepost status` shows both.",
             ),
             Reason::ClockUnknown => words(
                 "clock_unknown",

@@ -229,6 +229,8 @@ pub enum ServerEvent {
     StartTls,
     /// Decide this sign-in, then call [`ServerMachine::admit`] or [`ServerMachine::refuse`].
     Credentials(Credentials),
+    /// A password came before TLS. It was not looked at, and the refusal was written; this is only to be noted (P18).
+    PasswordInClear,
 }
 
 /// The upstream's success, as its client machine saw it, for the server machine to word for its client.

@@ -1,10 +1,10 @@
 //! One sign-in at a time: what it costs, how it is refused, what the store's failure does.
 
-use crate::world::{ALICE, PASSWORD, World, admitted, refused, settings};
+use crate::world::{ALICE, Connection, PASSWORD, World, admitted, refused, settings};
 use gatepost::gate::SignedIn;
 use gatepost::gate::clock::Clock;
-use gatepost::reason::Reason;
-use gatepost::store::records::{Batch, Block, Expect, Key, UnixTime, Value};
+use gatepost::reason::{Hearing, Outage, Reason};
+use gatepost::store::records::{Batch, Block, Death, Expect, Key, Tag, Tombstone, UnixTime, Value};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::sleep;
@@ -154,7 +154,8 @@ async fn ten_thousand_guesses_change_nothing_for_her_devices() {
         asked,
         "no byte of a guess reaches the upstream"
     );
-    assert!(world.hash.count() <= hashes + 10_000);
+    // Wrong guesses buy nothing: her devices are all warm, and the password part is known to be wrong.
+    assert_eq!(world.hash.count(), hashes);
     assert_eq!(world.devices().await, before);
     for literal in &literals {
         drop(admitted(world.sign_in(literal).await, Reason::KnownDevice));
@@ -251,4 +252,165 @@ async fn what_was_decided_is_on_the_disk_after_a_flush() {
     world.gate.flush().await.unwrap();
     let found = world.store.get(vec![Key::GoodNetworks(ALICE)]).await.unwrap();
     assert!(found[0].is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_upstream_is_out_right_and_wrong_codes_hear_the_same() {
+    let world = World::new().await;
+    *world.upstream.outage.lock().unwrap() = Some(Outage::Silent);
+    let hears = async |literal: &str| match world.sign_in(literal).await {
+        SignedIn::Refused { refusal, .. } => refusal.hearing(),
+        SignedIn::Admitted { .. } => panic!("let in"),
+    };
+    let wrong = world.wrong_codes().next().unwrap();
+    assert_eq!(hears(&world.literal()).await, Hearing::TryLater);
+    assert_eq!(hears(&format!("pw@{wrong}")).await, Hearing::TryLater);
+    assert_eq!(hears("pw").await, Hearing::TryLater);
+    // Nobody has asked it for a while: what is known of it is too old to go by.
+    sleep(Duration::from_secs(61)).await;
+    assert_eq!(hears("another").await, Hearing::Refused);
+}
+
+/// After how many beats each of forty attempts at once from each network is refused, and what it hears.
+async fn crowd(world: &World, login: &str, password: &str, networks: &[&str]) -> Vec<(u128, Hearing)> {
+    let mut codes = world.wrong_codes();
+    let mut tasks = Vec::new();
+    for network in networks {
+        for _ in 0..40 {
+            let literal = format!("{password}@{}", codes.next().unwrap());
+            let attempt = world.attempt_from(network, login, &literal);
+            let (gate, mut connection) = (world.gate.clone(), Connection(world.upstream.clone()));
+            let clock = world.clock.clone();
+            tasks.push(tokio::spawn(async move {
+                let arrived = attempt.arrived;
+                let signed_in = gate.sign_in(attempt, &mut connection).await;
+                let SignedIn::Refused { refusal, leaves_at } = signed_in else {
+                    panic!("let in")
+                };
+                assert!(leaves_at > clock.mono());
+                // Jitter is below a quarter of a second.
+                let beats = (leaves_at - arrived).as_millis() / 2500;
+                (beats, refusal.hearing())
+            }));
+            // Each gets into the queue before the next one comes; who is first must not be the scheduler's choice.
+            for _ in 0..30 {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+    let mut heard = Vec::new();
+    for task in tasks {
+        heard.push(task.await.unwrap());
+    }
+    heard
+}
+
+/// Were it otherwise, the place of the first late refusal would say whether the password part was right, or the name.
+#[tokio::test(start_paused = true)]
+async fn a_crowd_of_attempts_leaves_alike_whatever_is_known_of_name_and_password() {
+    for blocked in [false, true] {
+        for unseen in [false, true] {
+            let mut crowds = Vec::new();
+            for (login, password) in [
+                ("alice@example.org", PASSWORD),
+                ("alice@example.org", "wrong horse"),
+                ("nobody@example.org", "wrong horse"),
+            ] {
+                let world = World::new().await;
+                let literal = world.literal();
+                drop(admitted(world.sign_in(&literal).await, Reason::NewDevice));
+                if unseen {
+                    bury_one_unseen(&world).await;
+                }
+                if blocked {
+                    block(&world, "198.51.100.1/32").await;
+                }
+                let before = world.hash.count();
+                let networks = ["198.51.100.1", "198.51.100.2", "198.51.100.3"];
+                crowds.push(crowd(&world, login, password, &networks).await);
+                let hashed = world.hash.count() - before;
+                let expected = if unseen && password == PASSWORD { 120 } else { 0 };
+                assert_eq!(hashed, expected, "{login} {password}");
+            }
+            let beats = |beat| crowds[0].iter().filter(|(beats, _)| *beats == beat).count();
+            assert!(beats(1) > 0 && beats(2) > 0, "not a crowd: {:?}", crowds[0]);
+            let [right, wrong, unknown] = &crowds[..] else {
+                panic!()
+            };
+            assert_eq!(right, wrong, "blocked {blocked}, unseen {unseen}");
+            assert_eq!(right, unknown, "blocked {blocked}, unseen {unseen}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_literal_many_times_is_one_turn_as_it_is_one_hash() {
+    let mut heard = Vec::new();
+    for (login, password) in [
+        ("alice@example.org", PASSWORD),
+        ("alice@example.org", "wrong horse"),
+        ("nobody@example.org", "wrong horse"),
+    ] {
+        let world = World::new().await;
+        let literal = world.literal();
+        drop(admitted(world.sign_in(&literal).await, Reason::NewDevice));
+        bury_one_unseen(&world).await;
+        let literal = format!("{password}@{}", world.wrong_codes().next().unwrap());
+        let start = tokio::time::Instant::now();
+        let mut tasks = Vec::new();
+        for _ in 0..20 {
+            let attempt = world.attempt_from("198.51.100.1", login, &literal);
+            let (gate, mut connection) = (world.gate.clone(), Connection(world.upstream.clone()));
+            tasks.push(tokio::spawn(async move {
+                let SignedIn::Refused { refusal, .. } = gate.sign_in(attempt, &mut connection).await else {
+                    panic!("let in")
+                };
+                (refusal.hearing(), start.elapsed().as_millis() < 100)
+            }));
+        }
+        let mut these = Vec::new();
+        for task in tasks {
+            these.push(task.await.unwrap());
+        }
+        assert_eq!(
+            these
+                .iter()
+                .filter(|(hears, _)| *hears == Hearing::Refused)
+                .count(),
+            17
+        );
+        assert!(
+            these.iter().all(|(_, soon)| *soon),
+            "they wait for one: {these:?}"
+        );
+        heard.push(these);
+    }
+    assert_eq!(heard[0], heard[1]);
+    assert_eq!(heard[0], heard[2]);
+}
+
+/// Alice has a tombstone whose literal nobody has typed since start: whatever looks like a code is compared with it.
+async fn bury_one_unseen(world: &World) {
+    let mut devices = world.devices().await.unwrap();
+    devices.tombstones.push(Tombstone {
+        tag: Tag([9; 32]),
+        death: Death::Revoked,
+        died: UnixTime(world.clock.wall().as_secs()),
+    });
+    let put = Batch::default().put(Key::Devices(ALICE), Expect::Any, Value::Devices(devices));
+    world.commit(put).await;
+    sleep(Duration::from_millis(10)).await;
+}
+
+async fn block(world: &World, network: &str) {
+    let block = Block {
+        reason: Reason::Decoy,
+        until: UnixTime(world.clock.wall().as_secs() + 3600),
+        level: 1,
+    };
+    let key = Key::Block(network.parse().unwrap());
+    world
+        .commit(Batch::default().put(key, Expect::Any, Value::Block(block)))
+        .await;
+    sleep(Duration::from_millis(10)).await;
 }

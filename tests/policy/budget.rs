@@ -25,9 +25,24 @@ fn right_passwords_with_wrong_codes_spend_the_budget() {
     lab.pass(200 * DAY);
     assert_eq!(lab.reason(&lab.right("pw"), HOME), Reason::BudgetSpent);
     assert!(lab.proved.is_empty());
-    // Restored by hand: the record is removed.
+    // Restored by hand: the record is removed. The next code is good again.
     lab.store.remove(&Key::Budget(ALICE));
+    lab.pass(MINUTE);
     assert_eq!(lab.reason(&lab.right("pw"), HOME), Reason::NewDevice);
+}
+
+#[test]
+fn a_spent_budget_changes_no_answer_that_was_given_before() {
+    let mut lab = Lab::new();
+    lab.device("pw", HOME);
+    let earlier = lab.wrong("nonsense", 99);
+    assert_eq!(lab.reason(&earlier, AWAY), Reason::WrongCode);
+    for n in 0..10 {
+        lab.reason(&lab.wrong("pw", n), &other(n));
+    }
+    assert!(lab.budget().spent.is_some());
+    // An attacker who keeps asking this must not learn that the password in the other guesses was right.
+    assert_eq!(lab.reason(&earlier, AWAY), Reason::RefusedLately);
 }
 
 #[test]
@@ -148,6 +163,19 @@ fn a_new_mail_password_restores_the_budget() {
     assert_eq!(lab.reason(&literal, HOME), Reason::PasswordChanged);
     assert_eq!(lab.budget(), Budget::default());
     lab.device("new", HOME);
+}
+
+#[test]
+fn after_a_restart_nobody_knows_what_was_guessed_with_so_nothing_restores_it() {
+    let mut lab = Lab::new();
+    let literal = lab.device("pw", HOME);
+    for n in 0..10 {
+        lab.reason(&lab.wrong("pw", n), &other(n));
+    }
+    lab.restart();
+    lab.passwords = vec![b"new".to_vec()];
+    assert_eq!(lab.reason(&literal, HOME), Reason::PasswordChanged);
+    assert!(lab.budget().spent.is_some());
 }
 
 #[test]

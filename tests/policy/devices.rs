@@ -55,7 +55,10 @@ fn a_device_revoked_during_the_proof_is_not_made_again() {
 #[test]
 fn whoever_is_suspended_or_removed_during_the_proof_gets_no_device() {
     type Change = fn(&mut Lab);
-    let changes: [(Reason, Change); 2] = [
+    let changes: [(Reason, Change); 3] = [
+        (Reason::NotEnrolled, |lab| {
+            drop(lab.store.remove(&Key::Factors(ALICE)))
+        }),
         (Reason::Suspended, |lab| {
             lab.person(|person| person.suspended = true)
         }),

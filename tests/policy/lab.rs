@@ -55,6 +55,7 @@ impl Lab {
                 mono: Instant::now(),
                 unix: UnixTime(1_800_000_000),
                 clock_known: true,
+                clock_steady: true,
             },
             store: HashMap::new(),
             version: 0,

@@ -82,7 +82,7 @@ fn learning_serves_logins_that_are_no_person_yet() {
     assert_eq!(admission.enforcing_would, Some(Reason::UnknownPerson));
     // Not where nobody serves the domain, and not where the route or the person enforces.
     let verdict = lab.run(attempt("bob@elsewhere.example", "pw", HOME));
-    assert_eq!(reason(&verdict), Reason::UnknownPerson);
+    assert_eq!(reason(&verdict), Reason::NoRoute);
     lab.settings.routes[0].mode = Some(Mode::Enforcing);
     assert_eq!(
         reason(&lab.run(attempt("bob", "pw", HOME))),

@@ -17,7 +17,7 @@ fn refusing_paths_ask_no_upstream() {
         (Reason::UnknownPerson, |lab| {
             attempt("bob", &lab.right("pw"), HOME)
         }),
-        (Reason::UnknownPerson, |lab| {
+        (Reason::NoRoute, |lab| {
             attempt("alice@elsewhere.example", &lab.right("pw"), HOME)
         }),
         (Reason::UnknownPerson, |lab| attempt("", &lab.right("pw"), HOME)),
@@ -155,7 +155,7 @@ fn a_busy_box_says_the_same_to_everybody() {
 fn an_unknown_clock_says_the_same_to_everybody_who_brings_a_code() {
     let mut lab = Lab::new();
     lab.now.clock_known = false;
-    for login in ["alice", "bob", "nobody@elsewhere.example"] {
+    for login in ["alice", "bob", "nobody@example.org"] {
         let verdict = lab.run(attempt(login, "pw@123456", HOME));
         assert_eq!(reason(&verdict), Reason::ClockUnknown, "{login}");
     }

@@ -59,7 +59,7 @@ impl TestGateway {
             {upstream}
             [[route]]
             name = "all"
-            domains = ["*"]
+            domains = ["example.org"]
             upstreams = ["mail"]
             "#,
             dir = path.display(),
@@ -134,6 +134,20 @@ impl TestGateway {
             .unwrap();
         let id = |device: &serde_json::Value| device["id"].as_str().unwrap().to_owned();
         devices.as_array().unwrap().iter().map(id).collect()
+    }
+
+    /// Waits until the sign-in log, which is written lazily, has an entry with this reason.
+    pub fn wait_for_reason(&self, reason: &str) {
+        let asked = Request::new(Method::Get, &["sign-ins"]).with("reason", Some(reason));
+        let found = (0..100).any(|_| {
+            let entries = self.admin(&asked).unwrap();
+            let found = !entries.as_array().unwrap().is_empty();
+            if !found {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            found
+        });
+        assert!(found, "nothing is {reason} in the sign-in log");
     }
 
     /// Revokes a device.

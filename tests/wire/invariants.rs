@@ -80,6 +80,10 @@ fn run_server(mode: u8, bytes: &[u8], size: usize) -> Record {
                     record.note(cause);
                     return record;
                 }
+                Step::Event(ServerEvent::PasswordInClear) => {
+                    assert_eq!(tls, ClientTls::StartTls);
+                    record.note("password in the clear");
+                }
                 Step::Event(ServerEvent::Credentials(credentials)) => {
                     assert_ne!(tls, ClientTls::StartTls, "a password before TLS was looked at");
                     assert!(

@@ -326,6 +326,7 @@ impl ServerSide {
                 Step::Wait { .. } => return,
                 Step::Close(cause) => format!("close {}", cause.name()),
                 Step::Event(ServerEvent::StartTls) => "starttls".to_owned(),
+                Step::Event(ServerEvent::PasswordInClear) => "password-in-clear".to_owned(),
                 Step::Event(ServerEvent::Credentials(credentials)) => {
                     let mut report = format!("credentials {}", shown(credentials.login.expose()));
                     let _ = write!(report, " | {}", shown(credentials.literal.expose()));

@@ -48,7 +48,7 @@ impl Gateway {
                 Step::Flush => {}
                 Step::Wait { .. } | Step::Close(_) => return None,
                 Step::Event(ServerEvent::Credentials(credentials)) => return Some(credentials),
-                Step::Event(ServerEvent::StartTls) => panic!("TLS is on"),
+                Step::Event(ServerEvent::StartTls | ServerEvent::PasswordInClear) => panic!("TLS is on"),
             }
         }
     }

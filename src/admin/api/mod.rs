@@ -238,7 +238,9 @@ pub fn handle(request: &Request, context: &Context) -> Result<Response, Failure>
     let path: Vec<&str> = request.path.iter().map(String::as_str).collect();
     match path[..] {
         ["status"] => status::handle(request, context),
-        ["people"] | ["people", _] | ["people", _, "mode" | "suspended"] => person::handle(request, context),
+        ["people"] | ["people", _] | ["people", _, "mode" | "suspended" | "budget"] => {
+            person::handle(request, context)
+        }
         ["people", _, "tokens"] | ["people", _, "tokens", _] => token::handle(request, context),
         ["devices"] | ["people", _, "devices"] | ["people", _, "devices", _] => {
             device::handle(request, context)

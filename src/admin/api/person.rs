@@ -1,7 +1,8 @@
 //! People: who may sign in at all.
 //!
 //! `GET /people`, `POST /people`, `GET|DELETE /people/{login}`, `POST /people/{login}/mode`,
-//! `POST /people/{login}/suspended`. `{login}` is a login or an alias, as she would type it.
+//! `POST /people/{login}/suspended`, `DELETE /people/{login}/budget`. `{login}` is a login or an alias, as she would type
+//! it.
 
 use super::device::DeviceView;
 use super::token::TokenView;
@@ -87,7 +88,7 @@ pub struct PersonDetail {
     pub token_list: Vec<TokenView>,
     /// Her devices.
     pub device_list: Vec<DeviceView>,
-    /// Since when too many right passwords came with wrong codes, until that is restored.
+    /// Since when the guessing budget is spent, until it is restored.
     pub budget_spent: Option<String>,
 }
 
@@ -105,6 +106,7 @@ pub(super) fn handle(request: &Request, context: &Context) -> Result<Response, F
         (Method::Post, ["people", login, "suspended"]) => {
             Response::json(&set_suspended(login, request.body()?, context)?)
         }
+        (Method::Delete, ["people", login, "budget"]) => Response::json(&restore(login, context)?),
         _ => Err(no_such(request)),
     }
 }
@@ -221,8 +223,10 @@ fn remove(login: &str, context: &Context) -> Result<Done, Failure> {
         for login in logins(person) {
             batch = batch.remove(Key::Login(login.clone()), Expect::Any);
         }
-        for key in all_keys(KeyRange::device_uses(person.id), context)? {
-            batch = batch.remove(key, Expect::Any);
+        for range in [KeyRange::device_uses(person.id), KeyRange::claims_of(person.id)] {
+            for key in all_keys(range, context)? {
+                batch = batch.remove(key, Expect::Any);
+            }
         }
         let login = &person.login;
         let done = format!(
@@ -269,6 +273,29 @@ fn set_suspended(login: &str, change: Suspension, context: &Context) -> Result<D
     Ok(Done {
         done: format!("{} is {state}", person.login),
         notes: Vec::new(),
+    })
+}
+
+/// Makes the guessing budget whole again. Misses that are remembered go with it, so that her devices may come from new
+/// networks once more.
+fn restore(login: &str, context: &Context) -> Result<Done, Failure> {
+    let person = find(login, context)?;
+    change(context, &[Key::Budget(person.id)], |records| {
+        let spent = match records[0].as_ref().map(|record| &record.value) {
+            Some(Value::Budget(budget)) => budget.spent.is_some(),
+            _ => false,
+        };
+        let notes = if spent {
+            vec!["somebody may know her mail password: change it, if that was not done yet".into()]
+        } else {
+            vec!["it was not spent".into()]
+        };
+        let expect = Expect::unchanged(records[0].as_ref());
+        let done = Done {
+            done: format!("{} has her whole guessing budget again", person.login),
+            notes,
+        };
+        Ok((Batch::default().remove(Key::Budget(person.id), expect), done))
     })
 }
 
@@ -444,8 +471,13 @@ fn unserved(person: &Person, access: &AccessSettings) -> Vec<String> {
     if people::route(access, &person.login).is_some() {
         return Vec::new();
     }
-    let domain = person.login.rsplit_once('@').map_or("", |(_, domain)| domain);
+    let domain = person.login.rsplit_once('@').map(|(_, domain)| domain);
+    let what = match domain {
+        _ if access.routes.is_empty() => "no mail server is configured".to_owned(),
+        Some(domain) => format!("no route serves the domain {domain}"),
+        None => "no route serves a login without a domain".to_owned(),
+    };
     vec![format!(
-        "no route serves \"{domain}\": her sign-ins are told to try later until the configuration has one"
+        "{what}: she cannot sign in until the configuration has one"
     )]
 }

@@ -40,6 +40,8 @@ pub struct Gateway {
     pub uptime: u64,
     /// Live sessions.
     pub sessions: usize,
+    /// The state of the clock, by which codes are checked and devices expire.
+    pub clock: String,
 }
 
 /// Answers for the state.
@@ -57,6 +59,11 @@ fn status(context: &Context) -> Result<Status, Failure> {
         started: rfc3339(started),
         uptime: now().since(started).as_secs(),
         sessions: super::session::count(context),
+        clock: context
+            .gate
+            .as_ref()
+            .map_or("", |gate| gate.clock().meaning())
+            .into(),
     });
     let route = |route: &crate::auth::people::RouteSettings| {
         format!(

@@ -21,6 +21,11 @@ pub(super) fn code_lengths(factors: Option<&Factors>) -> Vec<u8> {
     active(factors).map(|totp| totp.digits).collect()
 }
 
+/// Whether this factor still counts.
+pub(super) fn is_active(factors: &Factors, factor: FactorId) -> bool {
+    active(Some(factors)).any(|totp| totp.id == factor)
+}
+
 /// Checks a code against all active factors and all steps of the window, without early exit: the time tells neither
 /// which factor nor which step.
 pub(super) fn check(

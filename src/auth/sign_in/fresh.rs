@@ -10,11 +10,11 @@
 //!     └ Released ┘  └ rejected three times ─▶ Dead, for every literal
 //! ```
 
-use super::facts::{Read, pick_claim, pick_devices, pick_person, pick_use, read, unchanged};
+use super::facts::{Read, pick_claim, pick_devices, pick_factors, pick_person, pick_use, read, unchanged};
 use super::refuse::Ending;
 use super::{MAX_CONFLICTS, POOL_FAMILIAR, SignIn, Waiting, refused};
 use crate::auth::device::{self, Arrival, Found};
-use crate::auth::factor::Match;
+use crate::auth::factor::{self, Match};
 use crate::auth::{Need, Next, Proof, SlowHashWork, World};
 use crate::reason::{Reason, Refusal, Rejection};
 use crate::store::records::{
@@ -186,6 +186,7 @@ impl SignIn {
             .collect();
         let mut keys = vec![
             Key::Person(fresh.person),
+            Key::Factors(fresh.person),
             Key::Devices(fresh.person),
             fresh.claim_key(),
         ];
@@ -207,6 +208,11 @@ impl SignIn {
                 return refused(Refusal::proven(Reason::Suspended));
             }
             Some(_) => {}
+        }
+        let factors = read(records.next(), pick_factors);
+        if !factors.is_some_and(|read| factor::is_active(&read.value, fresh.right.factor)) {
+            // The token was taken away while the upstream was being asked.
+            return refused(Refusal::proven(Reason::NotEnrolled));
         }
         let Some(devices) = read(records.next(), pick_devices) else {
             return refused(Refusal::proven(Reason::StoreUnavailable));

@@ -193,9 +193,9 @@ impl SignIn {
         // What was guessed against is a password that is good for nothing any more: the budget is whole again.
         match &self.case.facts.budget {
             Some(budget)
-                if budget.value != Budget::default()
-                    && !world.memory.missed_with_another(person, known.password) =>
+                if budget.value != Budget::default() && world.memory.missed_with(person, known.password) =>
             {
+                world.memory.forget_refusals(person);
                 let whole = Value::Budget(Budget::default());
                 let batch = Batch::default().put(Key::Budget(person), unchanged(Some(budget)), whole);
                 let need = Need::Commit(batch, Durability::Synced);

@@ -80,8 +80,10 @@ enum Waiting {
     Login,
     /// Her records.
     Facts,
-    /// The tag, to be compared with her devices.
-    ColdHash,
+    /// The tag made with this cost, to be compared with her devices.
+    EarlyHash(SlowHashCost),
+    /// The turn in the queue, where there was nothing to hash.
+    EarlyTurn,
     /// How the matched device is used.
     DeviceUse(DeviceId),
     /// The idle device is buried.
@@ -165,7 +167,8 @@ impl SignIn {
         match (waiting, answer) {
             (Waiting::Login, Answer::Loaded(records)) => self.login_loaded(records, world),
             (Waiting::Facts, Answer::Loaded(records)) => self.facts_loaded(records, world),
-            (Waiting::ColdHash, Answer::Hashed(tag)) => self.cold_hashed(tag, world),
+            (Waiting::EarlyHash(cost), Answer::Hashed(tag)) => self.early_hashed(cost, tag, world),
+            (Waiting::EarlyTurn, Answer::Queued) => self.early_turn_came(world),
             (Waiting::DeviceUse(device), Answer::Loaded(records)) => self.use_loaded(device, records, world),
             (Waiting::Expiry, Answer::Committed(outcome)) => self.expired(outcome, world),
             (Waiting::KnownProof(known), Answer::Proved(proof)) => self.known_proved(known, proof, world),
@@ -203,9 +206,10 @@ impl SignIn {
             (Waiting::Restored(refusal, lazy), Answer::Committed(_) | Answer::StoreFailed) => {
                 Next::Done(Verdict::Refuse(refusal), lazy)
             }
-            (Waiting::ColdHash | Waiting::FreshHash(_) | Waiting::Turn(_), Answer::Busy) => {
-                refused(Refusal::unproven(Reason::Busy))
-            }
+            (
+                Waiting::EarlyHash(_) | Waiting::EarlyTurn | Waiting::FreshHash(_) | Waiting::Turn(_),
+                Answer::Busy,
+            ) => refused(Refusal::unproven(Reason::Busy)),
             _ => refused(Refusal::unproven(Reason::StoreUnavailable)),
         }
     }
@@ -260,7 +264,12 @@ impl SignIn {
             Some(person) => {
                 // An alias may have led here; the person's own login decides who serves her.
                 self.case.route = Route::of(world.settings, &person.value.login);
-                if self.case.route.is_none() {
+                let (form, typed) = (
+                    self.case.route.as_ref().map(|route| route.login),
+                    &self.case.attempt.login,
+                );
+                if !form.is_some_and(|form| people::names_herself(form, &person.value.login, typed.expose()))
+                {
                     self.case.nobody(world);
                 }
             }
@@ -294,10 +303,10 @@ impl SignIn {
 
     fn look_up_device(self, world: &mut World<'_>) -> Next {
         let (Some(person), Some(print)) = (self.case.person, self.case.print(world)) else {
-            return self.unmatched(world);
+            return self.stand(world);
         };
         let Some(devices) = self.case.facts.devices.as_ref().map(|read| &read.value) else {
-            return self.unmatched(world);
+            return self.stand(world);
         };
         match world.memory.warm(&print) {
             Some(Warm::Dead) => return refused(Refusal::unproven(Reason::Revoked)),
@@ -311,29 +320,38 @@ impl SignIn {
             },
             None => {}
         }
+        self.stand(world)
+    }
+
+    /// One slow hash, or one turn that looks like it, for everything that could hold a code: before blocks and waits are
+    /// looked at, so that of many attempts at once the same number is judged after the first failures were counted,
+    /// whatever is known of name, password and code. Where the password alone is enough the upstream tells right from
+    /// wrong anyway, and a busy box need not keep those waiting.
+    fn stand(self, world: &mut World<'_>) -> Next {
         if let Some((_, tag)) = self.case.hashed {
             return self.compare(tag, world, SignIn::unmatched);
         }
-        let cold = literal::code_shaped(self.case.attempt.literal.expose())
-            && world.memory.has_unseen(person, devices)
-            && !self.case.password_known_wrong(world);
-        if cold {
-            let work = SlowHashWork {
-                cost: devices.cost.clone(),
-                person,
-                familiar: self.case.familiar_for(POOL_FAMILIAR, world).host(),
-            };
-            return self.need(Waiting::ColdHash, Need::SlowHash(work));
+        if !literal::code_shaped(self.case.attempt.literal.expose()) {
+            return self.unmatched(world);
         }
-        self.unmatched(world)
+        if let Some(work) = self.case.early_hash(world) {
+            return self.need(Waiting::EarlyHash(work.cost.clone()), Need::SlowHash(work));
+        }
+        if self.case.queued || self.case.without_code(world).is_some() {
+            return self.unmatched(world);
+        }
+        let queue = self.case.queue(world);
+        self.need(Waiting::EarlyTurn, queue)
     }
 
-    fn cold_hashed(mut self, tag: Tag, world: &mut World<'_>) -> Next {
-        let Some(cost) = self.case.facts.cost().cloned() else {
-            return refused(Refusal::unproven(Reason::StoreUnavailable));
-        };
+    fn early_hashed(mut self, cost: SlowHashCost, tag: Tag, world: &mut World<'_>) -> Next {
         self.case.hashed = Some((cost, tag));
         self.compare(tag, world, SignIn::unmatched)
+    }
+
+    fn early_turn_came(mut self, world: &mut World<'_>) -> Next {
+        self.case.queued = true;
+        self.unmatched(world)
     }
 
     /// Goes on with the device that the tag belongs to, dead or alive; where it is nobody's, as `stranger` says.
@@ -367,7 +385,7 @@ impl SignIn {
                 .memory
                 .blocked(case.attempt.address, &case.facts.blocks, familiar, world.now)
         {
-            return later(Reason::NetworkBlocked, left);
+            return self.later(Reason::NetworkBlocked, left, world);
         }
         let counting = &world.settings.counting;
         let now = world.now.mono;
@@ -375,7 +393,7 @@ impl SignIn {
             .memory
             .waits(case.subject, case.network, familiar, counting, now)
         {
-            return later(Reason::PersonWaits, left);
+            return self.later(Reason::PersonWaits, left, world);
         }
         if let Some(login) = &case.login
             && people::is_decoy(world.settings, login)
@@ -388,8 +406,12 @@ impl SignIn {
         }
     }
 
-    /// A login that is no person: refused, unless its route is still learning.
+    /// A login that is no person: refused, unless its route is still learning. Where no route serves the domain, the box is
+    /// not set up for it yet: that is nobody's wrong password, so no mail program should ask for a new one.
     fn nobody(self, world: &mut World<'_>) -> Next {
+        if self.case.login.is_some() && self.case.route.is_none() {
+            return refused(Refusal::unproven(Reason::NoRoute));
+        }
         let learns = self.case.route.is_some() && self.case.mode(world.settings) == Mode::Learning;
         if learns && self.case.login.is_some() {
             let whole = self.case.attempt.literal.expose().len();
@@ -419,7 +441,7 @@ impl SignIn {
             };
         };
         if !world.now.clock_known {
-            return refused(Refusal::unproven(Reason::ClockUnknown));
+            return self.refuse(Ending::free(Refusal::unproven(Reason::ClockUnknown)), world);
         }
         let spent = case.facts.spent();
         if spent && alone.is_none() {
@@ -456,9 +478,15 @@ impl SignIn {
     /// Refuses; where the literal could hold a code and the clock is not known, with "try later", for everybody alike.
     fn refuse_by_clock(self, ending: Ending, world: &mut World<'_>) -> Next {
         if !world.now.clock_known && literal::code_shaped(self.case.attempt.literal.expose()) {
-            return refused(Refusal::unproven(Reason::ClockUnknown));
+            return self.refuse(Ending::free(Refusal::unproven(Reason::ClockUnknown)), world);
         }
         self.refuse(ending, world)
+    }
+
+    fn later(self, reason: Reason, retry_after: Duration, world: &mut World<'_>) -> Next {
+        let mut refusal = Refusal::unproven(reason);
+        refusal.retry_after = Some(retry_after);
+        self.refuse(Ending::free(refusal), world)
     }
 
     // --- small change
@@ -574,6 +602,33 @@ impl Case {
         Familiar::of(self.facts.good.as_ref(), self.attempt.address, within, world.now)
     }
 
+    /// The slow hash that is made before anything else is decided: the literal may be a device's that was not seen since
+    /// start, or its code is right, so that the claim will want the tag.
+    fn early_hash(&self, world: &mut World<'_>) -> Option<SlowHashWork> {
+        let person = self.person?;
+        let devices = self.facts.devices.as_ref().map(|read| &read.value);
+        let cold = devices.is_some_and(|devices| world.memory.has_unseen(person, devices))
+            && !self.password_known_wrong(world);
+        if !cold && (self.without_code(world).is_some() || !self.code_is_right(world)) {
+            return None;
+        }
+        let cost = self.facts.cost().cloned();
+        Some(SlowHashWork {
+            cost: cost.unwrap_or_else(|| device::new_cost(world.random)),
+            person,
+            familiar: self.familiar_for(POOL_FAMILIAR, world).host(),
+        })
+    }
+
+    fn code_is_right(&self, world: &World<'_>) -> bool {
+        let lengths = factor::code_lengths(self.facts.enrolled_with());
+        let split = literal::split(self.attempt.literal.expose(), &lengths);
+        split.filter(|_| world.now.clock_known).is_some_and(|split| {
+            let (factors, protocol) = (self.facts.enrolled_with(), self.attempt.protocol);
+            factor::check(factors, split.code.expose(), protocol, world.now.unix).is_some()
+        })
+    }
+
     /// Whether comparing the literal with remembered devices would be in vain: the upstream has taken another password
     /// since start. From a network where she signed in well it is compared all the same: some upstreams give every program
     /// its own password, and that of a device which has not come back yet is not known to be anything.
@@ -593,12 +648,13 @@ impl Case {
         world.memory.judge(person, password) == Judgement::Wrong && !self.familiar(world).host()
     }
 
-    /// What a refusal depends on besides the literal; when it changes, what was refused lately is asked anew.
+    /// What a refusal depends on besides the literal; when it changes, what was refused lately is asked anew. The guessing
+    /// budget is no part of it: an attacker would see by a changed answer that it was spent, and so that the password in
+    /// the guesses is right. A restored budget forgets the person's refusals instead.
     fn epoch(&self, world: &World<'_>) -> u64 {
         let settings = world.settings;
         world.memory.epoch(&(
             self.facts.versions(),
-            self.facts.spent(),
             self.mode(settings),
             self.without_code(world),
             world.now.clock_known,
@@ -664,12 +720,6 @@ impl Case {
 
 fn refused(refusal: Refusal) -> Next {
     Next::Done(Verdict::Refuse(refusal), Batch::default())
-}
-
-fn later(reason: Reason, retry_after: Duration) -> Next {
-    let mut refusal = Refusal::unproven(reason);
-    refusal.retry_after = Some(retry_after);
-    refused(refusal)
 }
 
 /// How often a conflict with another writer is tried again.

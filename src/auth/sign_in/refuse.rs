@@ -82,13 +82,13 @@ pub(super) struct Recording {
 }
 
 impl SignIn {
-    /// Refuses before any proof. Whoever brings something like a code stands in the slow hash's queue first, whether there
-    /// is something to hash or not: a busy box must not tell known names from unknown ones.
+    /// Refuses before any proof. Whoever brings something like a code has stood in the slow hash's queue by then, whether
+    /// there was something to hash or not, or does so now: time must not tell what was known of name and password.
     pub(super) fn refuse(self, ending: Ending, world: &mut World<'_>) -> Next {
         let stood = self.case.queued || self.case.hashed.is_some();
         if !stood && literal::code_shaped(self.case.attempt.literal.expose()) {
-            let familiar = self.case.familiar_for(super::POOL_FAMILIAR, world).host();
-            return self.need(Waiting::Turn(ending), Need::Queue { familiar });
+            let queue = self.case.queue(world);
+            return self.need(Waiting::Turn(ending), queue);
         }
         self.end(ending, world)
     }
@@ -196,6 +196,14 @@ impl SignIn {
 }
 
 impl Case {
+    /// A turn in the slow hash's queue, in the name of whoever the login belongs to.
+    pub(super) fn queue(&self, world: &World<'_>) -> Need {
+        Need::Queue {
+            person: self.subject.stands_as(),
+            familiar: self.familiar_for(super::POOL_FAMILIAR, world).host(),
+        }
+    }
+
     /// Whether a wrong code behind this password part is the budget's business. Each literal is, once a day.
     pub(super) fn miss(&self, password_len: usize, world: &mut World<'_>) -> Option<Missed> {
         let person = self.person?;

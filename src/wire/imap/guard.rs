@@ -8,6 +8,8 @@
 //!   *upstream's* answer, not our guess, that says whether n octets of literal or a new command follow.
 //! - While a literal or IDLE waits for that answer, nothing else goes up; and it goes up only when everything before it has
 //!   been answered. So a continuation or a tagged answer cannot belong to another command, not with equal tags either.
+//! - Upstreams say back what they did not understand, raw: Dovecot's `BAD ... Unexpected string as search key: X` goes on with
+//!   whatever lines the literal holds, and they would pass for its continuations. So only a message may hold line ends.
 //! - What cannot be a command (no tag, no verb, a control character in them) is answered by us and never forwarded. A bare CR, a
 //!   NUL or an odd announcement in a line ends the session: upstreams differ about them.
 //!
@@ -61,6 +63,12 @@ struct Command {
     has_literal: bool,
     /// The upstream has answered it although its last line end was not sent yet.
     answered: bool,
+    /// It is APPEND, whose message may hold line ends.
+    appends: bool,
+    /// Something besides spaces stands behind the verb.
+    has_argument: bool,
+    /// The last octets that are no spaces.
+    tail: [u8; 3],
     /// What went up last may be the beginning of an announcement that is longer than any.
     long_brace: bool,
 }
@@ -127,11 +135,7 @@ impl ImapGuard {
             Up::ExpectGoAhead { .. } | Up::ExpectIdling { .. } => Watch::Hold(HoldFor::OtherSide),
             Up::Literal { command, size } => {
                 let (command, size) = (*command, *size);
-                self.up = Up::Line(command);
-                match size {
-                    0 => self.line(command, bytes, 0),
-                    _ => Watch::Opaque(u64::from(size)),
-                }
+                self.literal(command, size, bytes)
             }
             Up::Idling { tag } => {
                 let tag = *tag;
@@ -157,7 +161,7 @@ impl ImapGuard {
             Beginning::Command { tag, verb, end } => match refusal_of(verb) {
                 Some(words) => self.begin_dropping(Some(answer(tag, words)), None, bytes),
                 None if verb.eq_ignore_ascii_case(b"IDLE") => self.idle(tag, end, bytes),
-                None => self.line(Command::new(tag), bytes, end),
+                None => self.line(Command::new(tag, verb), bytes, end),
             },
         }
     }
@@ -173,8 +177,10 @@ impl ImapGuard {
                 _ => return Watch::Close(CloseCause::Desync), // a NUL or a bare CR
             },
         };
-        if command.answered && rest.iter().any(|byte| *byte != b' ') {
-            // The upstream may take what is left for a new command, or not.
+        let answered_late = command.has_literal || command.octets as usize > MAX_PREFIX;
+        if command.answered && answered_late && rest.iter().any(|byte| *byte != b' ') {
+            // The upstream may take what is left for a new command, or not. An answer to the verb alone, which some give
+            // before the line ends, leaves no doubt.
             return Watch::Close(CloseCause::Desync);
         }
         if command.octets as usize + rest.len() > MAX_COMMAND {
@@ -183,11 +189,11 @@ impl ImapGuard {
         let tail = Tail::of(&command, &rest[seen..]);
         command.long_brace = matches!(tail, Tail::Long);
         match (tail, end) {
-            (Tail::Short(at), None | Some(0)) => self.pass(seen + at, command),
-            (_, None | Some(0)) => self.pass(rest.len(), command),
+            (Tail::Short(at), None | Some(0)) => self.pass(&rest[..seen + at], seen, command),
+            (_, None | Some(0)) => self.pass(rest, seen, command),
             (Tail::Long, Some(_)) => Watch::Close(CloseCause::Desync),
             (Tail::Short(at), Some(line_end)) => match Announcement::parse(&rest[seen + at..]) {
-                Some(_) if seen + at > 0 => self.pass(seen + at, command),
+                Some(_) if seen + at > 0 => self.pass(&rest[..seen + at], seen, command),
                 Some(announcement) => self.announce(command, announcement, rest.len() + line_end, line_end),
                 // `{5-}`, `{5} `: some upstream may take it for a literal.
                 None if rest[seen + at..].contains(&b'}') => Watch::Close(CloseCause::Desync),
@@ -197,20 +203,50 @@ impl ImapGuard {
         }
     }
 
-    /// Passes a part of a line; where that is nothing, the bytes are held.
-    fn pass(&mut self, count: usize, mut command: Command) -> Watch {
-        if count == 0 {
+    /// Passes a part of a line, of which tag and verb are the first `seen` octets; where that is nothing, the bytes are held.
+    fn pass(&mut self, part: &[u8], seen: usize, mut command: Command) -> Watch {
+        if part.is_empty() {
             return Watch::Hold(HoldFor::More);
         }
-        command.octets += count as u32;
+        command.octets += part.len() as u32;
+        command.read(part.get(seen..).unwrap_or_default());
         self.up = Up::Line(command);
+        Watch::Pass(part.len())
+    }
+
+    /// Octets of a literal that the upstream has asked for.
+    fn literal(&mut self, command: Command, size: u32, bytes: &[u8]) -> Watch {
+        if size == 0 {
+            return self.line(command, bytes, 0);
+        }
+        if command.is_at_message() {
+            self.up = Up::Line(Command {
+                has_argument: true,
+                ..command
+            });
+            return Watch::Opaque(u64::from(size));
+        }
+        let count = bytes.len().min(size as usize);
+        if memchr::memchr2(b'\r', b'\n', &bytes[..count]).is_some() {
+            return Watch::Close(CloseCause::Desync);
+        }
+        let size = size - count as u32;
+        self.up = match size {
+            0 => Up::Line(Command {
+                has_argument: true,
+                ..command
+            }),
+            _ => Up::Literal { command, size },
+        };
         Watch::Pass(count)
     }
 
     /// The end of a command.
-    fn end_line(&mut self, command: Command, length: usize, line_end: usize) -> Watch {
+    fn end_line(&mut self, mut command: Command, length: usize, line_end: usize) -> Watch {
         if line_end == 1 && length > 0 {
-            return self.pass(length, command);
+            command.octets += length as u32;
+            self.up = Up::Line(command);
+            return Watch::Pass(length);
         }
         self.up = Up::Start;
         if !command.answered {
@@ -433,7 +469,10 @@ impl ImapGuard {
                     false => Up::Start,
                 };
             }
-            Up::Literal { command, .. } | Up::Line(command) if command.has_literal && command.tag == tag => {
+            // Where an earlier command has the same tag, which of them is meant does not matter: both are answered in the end.
+            Up::Literal { command, .. } | Up::Line(command)
+                if command.tag == tag && !self.outstanding.holds(tag) =>
+            {
                 command.answered = true;
             }
             Up::ExpectIdling { tag: idle } | Up::Idling { tag: idle } if *idle == tag => self.up = Up::Start,
@@ -780,14 +819,33 @@ fn hash(tag: &[u8]) -> TagHash {
 }
 
 impl Command {
-    fn new(tag: &[u8]) -> Self {
+    fn new(tag: &[u8], verb: &[u8]) -> Self {
         Command {
             tag: hash(tag),
             octets: 0,
             has_literal: false,
             answered: false,
+            appends: verb.eq_ignore_ascii_case(b"APPEND"),
+            has_argument: false,
+            tail: [0; 3],
             long_brace: false,
         }
+    }
+
+    /// Takes note of arguments that pass.
+    fn read(&mut self, arguments: &[u8]) {
+        if !self.appends {
+            return;
+        }
+        for byte in arguments.iter().filter(|byte| **byte != b' ') {
+            self.has_argument = true;
+            self.tail = [self.tail[1], self.tail[2], byte.to_ascii_lowercase()];
+        }
+    }
+
+    /// Whether a literal that comes now is (a part of) a message, rather than a mailbox's name or CATENATE's URL (RFC 4469).
+    fn is_at_message(&self) -> bool {
+        self.appends && self.has_argument && self.tail != *b"url"
     }
 }
 
@@ -802,6 +860,10 @@ impl Outstanding {
 
     fn is_full(&self) -> bool {
         self.0.len() >= MAX_OUTSTANDING
+    }
+
+    fn holds(&self, tag: TagHash) -> bool {
+        self.0.contains(&tag)
     }
 
     fn add(&mut self, tag: TagHash) {
@@ -874,6 +936,84 @@ mod tests {
         ] {
             assert_eq!(Response::parse(line.as_bytes()), expected, "{line:?}");
         }
+    }
+
+    /// Shows bytes until all have passed; says what became of the rest where they have not.
+    fn show(guard: &mut ImapGuard, direction: Direction, mut bytes: &[u8]) -> Option<Watch> {
+        let mut opaque = 0;
+        while !bytes.is_empty() {
+            let count = match opaque {
+                0 => match guard.inspect(direction, bytes) {
+                    Watch::Pass(count) | Watch::Replace(count, _) => count,
+                    Watch::Opaque(size) => {
+                        opaque = size as usize;
+                        continue;
+                    }
+                    other => return Some(other),
+                },
+                _ => opaque.min(bytes.len()),
+            };
+            opaque = opaque.saturating_sub(count);
+            bytes = &bytes[count..];
+        }
+        None
+    }
+
+    #[test]
+    fn only_a_message_may_hold_what_could_come_back_as_an_answer() {
+        let check = |before: &str, literal: &str, passes: bool| {
+            let mut guard = ImapGuard::new();
+            for part in before.split_inclusive('|') {
+                let part = part.trim_end_matches('|');
+                assert!(
+                    show(&mut guard, Direction::Up, part.as_bytes()).is_none(),
+                    "{before}"
+                );
+                assert!(show(&mut guard, Direction::Down, b"+ OK\r\n").is_none());
+            }
+            let shown = show(&mut guard, Direction::Up, literal.as_bytes());
+            match shown {
+                None => assert!(passes, "{before} {literal:?}"),
+                Some(Watch::Close(CloseCause::Desync)) => assert!(!passes, "{before} {literal:?}"),
+                other => panic!("{before}: {other:?}"),
+            }
+        };
+        check("a SEARCH {8}\r\n", "X\r\n+ go\n", false);
+        check("a SEARCH {8}\r\n", "X", true);
+        check("a SEARCH {8+}\r\n", "x\ny", false);
+        check("a UID SEARCH CHARSET UTF-8 {8}\r\n", "x\ry", false);
+        check("a SEARCH {8}\r\n", "8 octets\r\n", true);
+        check("a APPEND {8}\r\n", "X\r\n+ go\n", false);
+        check("a append  {8}\r\n", "X\r\n+ go\n", false);
+        check("a APPEND {1}\r\n|x {8}\r\n", "X\r\n+ go\n", true);
+        check("a append INBOX (\\Seen) ~{8+}\r\n", "X\r\n+ go\n", true);
+        check("a APPEND INBOX {2}\r\n|\r\n {8}\r\n", "X\r\n+ go\n", true);
+        check("a APPEND x CATENATE (URL {8}\r\n", "X\r\n+ go\n", false);
+        check("a APPEND x CATENATE (TEXT {8}\r\n", "X\r\n+ go\n", true);
+        check(
+            "a APPEND x CATENATE (TEXT {2}\r\n|\r\n url  {8}\r\n",
+            "X\r\n+ go\n",
+            false,
+        );
+    }
+
+    #[test]
+    fn an_answer_to_the_verb_alone_leaves_nothing_outstanding() {
+        let mut guard = ImapGuard::new();
+        assert!(show(&mut guard, Direction::Up, b"d NOSUCH ").is_none());
+        assert!(show(&mut guard, Direction::Down, b"d BAD Unknown command\r\n").is_none());
+        assert!(show(&mut guard, Direction::Up, b"argument\r\ni IDLE\r\n").is_none());
+        assert!(matches!(guard.up, Up::ExpectIdling { .. }));
+    }
+
+    #[test]
+    fn an_answer_within_a_long_line_leaves_doubt() {
+        let mut guard = ImapGuard::new();
+        let line = [&b"d NOOP "[..], &[b'x'; MAX_PREFIX]].concat();
+        assert!(show(&mut guard, Direction::Up, &line).is_none());
+        assert!(show(&mut guard, Direction::Down, b"d BAD Too long\r\n").is_none());
+        let rest = show(&mut guard, Direction::Up, b"e LOGIN x y\r\n");
+        assert!(matches!(rest, Some(Watch::Close(CloseCause::Desync))));
     }
 
     #[test]

@@ -369,10 +369,11 @@ fn capabilities(list: &[u8]) -> Vec<String> {
 
 /// Whether a signed-in client may see this capability: not what the guard refuses, and nothing about signing in.
 fn may_advertise(capability: &[u8]) -> bool {
-    const HIDDEN: [&str; 8] = [
+    const HIDDEN: [&str; 9] = [
         "UNAUTHENTICATE",    // RFC 8437: back to "not signed in" without us (P2)
         "LOGIN-REFERRALS",   // RFC 2221: away to the real server (P9)
         "MAILBOX-REFERRALS", // RFC 2193: the same
+        "REPLACE",           // RFC 8508: the guard knows only APPEND's messages
         "STARTTLS",
         "LOGINDISABLED",
         "SASL-IR",

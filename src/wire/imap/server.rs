@@ -65,6 +65,8 @@ struct RefusedRest {
     budget: u64,
     /// The line that answers the command once it is over, without line end.
     answer: Zeroizing<Vec<u8>>,
+    /// What comes holds a password that is not protected.
+    in_clear: bool,
 }
 
 /// Most octets of a refused command that are swallowed; who sends more is cut off. Costs no memory, only time.
@@ -155,7 +157,9 @@ impl Server {
             self.unwelcome_literal()
         };
         if let Some(answer) = refusal {
-            return self.refuse_line(gather.line..behind, &answer, out);
+            // A literal that waits for us does not come.
+            let in_clear = announcement.eager && answer == tls_first();
+            return self.refuse_rest(gather.line..behind, &answer, in_clear, out);
         }
         // Within the limits, which are of this type.
         gather.accept(behind, announcement.size as usize);
@@ -182,6 +186,16 @@ impl Server {
     /// Refuses the command at the front of the inbox, whose current line is (or so far is) `line`, and swallows what belongs
     /// to it. Only the line's tail is looked at again: what is before the line are literals, which may hold line ends.
     fn refuse_line(&mut self, line: Range<usize>, answer: &str, out: &mut OutBuf) -> Step<ServerEvent> {
+        self.refuse_rest(line, answer, false, out)
+    }
+
+    fn refuse_rest(
+        &mut self,
+        line: Range<usize>,
+        answer: &str,
+        in_clear: bool,
+        out: &mut OutBuf,
+    ) -> Step<ServerEvent> {
         let (first, _) = split_word(first_line(self.inbox.as_slice()));
         let tag: &[u8] = if is_tag(first) { first } else { b"*" };
         let answer = Zeroizing::new([tag, b" ", answer.as_bytes()].concat());
@@ -191,6 +205,7 @@ impl Server {
                 literal: 0,
                 budget: MAX_SWALLOWED,
                 answer,
+                in_clear,
             },
             out,
         )
@@ -234,7 +249,8 @@ impl Server {
                 None => {
                     out.push(&rest.answer);
                     out.push(b"\r\n");
-                    return self.erred(out);
+                    let step = self.erred(out);
+                    return if rest.in_clear { PASSWORD_IN_CLEAR } else { step };
                 }
             }
         }
@@ -276,7 +292,7 @@ impl Server {
     /// `login = "LOGIN" SP userid SP password` (RFC 3501 §9).
     fn login(&mut self, tag: &[u8], mut args: Args<'_>, out: &mut OutBuf) -> Step<ServerEvent> {
         if self.facts.tls == ClientTls::StartTls {
-            return self.refuse_command(tag, &tls_first(), out);
+            return self.refuse_before_tls(tag, args, out);
         }
         let mut argument = || {
             let separated = args.spaces();
@@ -299,11 +315,12 @@ impl Server {
 
     /// `authenticate = "AUTHENTICATE" SP auth-type [SP (base64 / "=")]` (RFC 3501 §9, RFC 4959 §7).
     fn authenticate(&mut self, tag: &[u8], mut args: Args<'_>, out: &mut OutBuf) -> Step<ServerEvent> {
-        if self.facts.tls == ClientTls::StartTls {
-            return self.refuse_command(tag, &tls_first(), out);
-        }
         args.spaces();
-        let Some(mechanism) = Mechanism::parse(args.word()) else {
+        let mechanism = args.word();
+        if self.facts.tls == ClientTls::StartTls {
+            return self.refuse_before_tls(tag, args, out);
+        }
+        let Some(mechanism) = Mechanism::parse(mechanism) else {
             return self.refuse_command(tag, "NO [CANNOT] Mechanism not offered", out);
         };
         let exchange = Exchange::new(mechanism);
@@ -316,6 +333,12 @@ impl Server {
         }
         let initial: &[u8] = if initial == b"=" { b"" } else { initial };
         self.sasl_answer(tag, exchange, initial, out)
+    }
+
+    /// Refuses a sign-in that must not come before TLS; what is left of its arguments, a password, is not looked at.
+    fn refuse_before_tls(&mut self, tag: &[u8], mut args: Args<'_>, out: &mut OutBuf) -> Step<ServerEvent> {
+        let step = self.refuse_command(tag, &tls_first(), out);
+        if args.at_end() { step } else { PASSWORD_IN_CLEAR }
     }
 
     fn ask(&mut self, tag: &[u8], exchange: Exchange, out: &mut OutBuf) -> Step<ServerEvent> {
@@ -342,6 +365,7 @@ impl Server {
                     literal: 0,
                     budget: MAX_SWALLOWED,
                     answer,
+                    in_clear: false,
                 },
                 out,
             );
@@ -739,6 +763,9 @@ const MAX_HINT: usize = 80;
 
 /// How every TLS handshake begins: a record of type handshake, version 3.x (RFC 8446 §5.1). No tag begins so.
 const TLS_RECORD: &[u8] = &[0x16, 0x03];
+
+/// The state that follows was set before: the machine goes on by itself.
+const PASSWORD_IN_CLEAR: Step<ServerEvent> = Step::Event(ServerEvent::PasswordInClear);
 
 /// The answer to a password before TLS, which nobody looked at (P18).
 fn tls_first() -> String {

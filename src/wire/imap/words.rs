@@ -149,6 +149,10 @@ fn told(reason: Reason) -> (&'static str, &'static str) {
             "SERVERBUG",
             "The mail server offers no way to sign in; ask the administrator",
         ),
+        NoRoute => (
+            "SERVERBUG",
+            "No mail server is set up for this login; ask the administrator",
+        ),
         ClockUnknown => (
             "UNAVAILABLE",
             "The gateway does not know the time yet, try again later",
@@ -206,6 +210,7 @@ mod tests {
                         reason: *reason,
                         proven,
                         retry_after,
+                        upstream_out: false,
                     }));
                 }
             }
@@ -245,6 +250,7 @@ mod tests {
                     reason: *reason,
                     proven,
                     retry_after: None,
+                    upstream_out: false,
                 });
                 assert_ne!(words.code, "AUTHENTICATIONFAILED", "{reason:?}");
             }
