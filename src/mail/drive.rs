@@ -89,15 +89,8 @@ impl<M: Machine + ?Sized> Drive<M> {
     }
 
     /// Closes in order: what was said arrives before the end does.
-    pub(super) async fn close(mut self) {
-        let deadline = now() + LAST_WORDS;
-        if self.stream.shutdown_write(deadline).await.is_err() {
-            return;
-        }
-        // Closing a socket with unread bytes in it sends a reset, which takes the last words from the peer's buffer.
-        let mut buffer = [0; READ];
-        let rest = async { while matches!(self.stream.read_some(&mut buffer).await, Ok(1..)) {} };
-        let _ = timeout_at(deadline.into(), rest).await;
+    pub(super) async fn close(self) {
+        close(self.stream, now() + LAST_WORDS).await;
     }
 
     /// The stream, the machine, and received bytes that the machine has not taken.
@@ -138,6 +131,17 @@ impl<M: Machine + ?Sized> Drive<M> {
         }
         Ok(())
     }
+}
+
+/// Ends our side, then takes and drops what the peer still sends: closing a socket with unread bytes in it sends a reset,
+/// which takes the last words from the peer's buffer.
+pub(super) async fn close(mut stream: Stream, deadline: Instant) {
+    if stream.shutdown_write(deadline).await.is_err() {
+        return;
+    }
+    let mut buffer = [0; READ];
+    let rest = async { while matches!(stream.read_some(&mut buffer).await, Ok(1..)) {} };
+    let _ = timeout_at(deadline.into(), rest).await;
 }
 
 /// The runtime's clock, so that virtual time in tests reaches the machines.

@@ -96,7 +96,7 @@ impl Front {
             let words = (self.dialect.turned_away)(cause);
             let deadline = drive::now() + LAST_WORDS;
             let _ = stream.write_all(words.as_slice(), deadline).await;
-            let _ = stream.shutdown_write(deadline).await;
+            drive::close(stream, deadline).await;
         }
         cause
     }
