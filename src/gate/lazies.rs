@@ -4,7 +4,9 @@ use super::cache::Cache;
 use crate::store::Store;
 use crate::store::records::{Batch, Durability};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::sleep;
 
 /// Takes lazy batches.
 pub(super) struct Lazies {
@@ -12,9 +14,13 @@ pub(super) struct Lazies {
     cache: Arc<Cache>,
 }
 
-/// Batches that may wait, a few hundred bytes each. The store takes lazy batches at once, so that more waits only while
-/// the disk is stuck; what does not fit then is lost, which lazy writes may be.
-const WAITING: usize = 1024;
+/// Batches that may wait, a few hundred bytes each. More than come within [`GATHER`] wait only while the disk is stuck;
+/// what does not fit then is lost, which lazy writes may be.
+const WAITING: usize = 4096;
+
+/// How long batches are gathered, so that not every sign-in wakes the task that writes them and those that watch the
+/// store. Short beside the half second that the store keeps them itself.
+const GATHER: Duration = Duration::from_millis(50);
 
 enum Item {
     Batch(Batch),
@@ -55,16 +61,29 @@ impl Lazies {
 }
 
 async fn write_all(store: Store, cache: Arc<Cache>, mut items: mpsc::Receiver<Item>) {
-    while let Some(item) = items.recv().await {
-        match item {
-            Item::Batch(batch) => {
-                let keys: Vec<_> = batch.0.iter().map(|write| write.key.clone()).collect();
-                if let Err(error) = store.commit(batch, Durability::Lazy).await {
-                    cache.forget(&keys);
-                    log::warn!(event = "lazy-write-failed", error:% = error; "a lazy write failed");
+    while let Some(first) = items.recv().await {
+        let mut has_written = false;
+        let mut next = Some(first);
+        while let Some(item) = next {
+            match item {
+                Item::Batch(batch) => {
+                    write(&store, &cache, batch).await;
+                    has_written = true;
                 }
+                Item::Flush(done) => drop(done),
             }
-            Item::Flush(done) => drop(done),
+            next = items.try_recv().ok();
         }
+        if has_written {
+            sleep(GATHER).await;
+        }
+    }
+}
+
+async fn write(store: &Store, cache: &Cache, batch: Batch) {
+    let keys: Vec<_> = batch.0.iter().map(|write| write.key.clone()).collect();
+    if let Err(error) = store.commit(batch, Durability::Lazy).await {
+        cache.forget(&keys);
+        log::warn!(event = "lazy-write-failed", error:% = error; "a lazy write failed");
     }
 }

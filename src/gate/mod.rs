@@ -234,12 +234,17 @@ impl Gate {
         self.0.closing.store(true, Ordering::Relaxed);
     }
 
+    /// Waits until the store shows everything that was decided so far.
+    pub async fn settle(&self) {
+        self.0.lazies.flush().await;
+    }
+
     /// Brings everything that was decided to the disk: the last step before the end.
     ///
     /// # Errors
     /// [`StoreError`] of the flush.
     pub async fn flush(&self) -> Result<(), StoreError> {
-        self.0.lazies.flush().await;
+        self.settle().await;
         self.0.store.flush().await
     }
 }

@@ -1,9 +1,9 @@
 //! Listening: an accept loop that nothing ends, and the places for connections that have not signed in.
 
-use super::stream::{Stream, canonical};
+use super::stream::{Stream, canonical, tune};
 use super::{ListenLimits, ListenerSettings};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
@@ -88,10 +88,7 @@ impl Listener {
             match self.tcp.accept().await {
                 Ok((tcp, peer)) => {
                     self.reported.store(false, Ordering::Relaxed);
-                    // Setting it up fails only when the peer is gone already.
-                    if let Ok(stream) = Stream::plain(tcp) {
-                        return (stream, canonical(peer));
-                    }
+                    return (Stream::accepted(tcp), canonical(peer));
                 }
                 Err(error) => {
                     let Some(pause) = pause_after(&error) else {
@@ -116,6 +113,7 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
     socket.set_nonblocking(true)?;
+    tune(SockRef::from(&socket))?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
@@ -382,5 +380,9 @@ mod tests {
         let (stream, peer) = listener.accept().await;
         assert_eq!(peer, client.local_addr().unwrap());
         assert_eq!(stream.peer_addr().unwrap(), peer);
+        let socket = stream.socket();
+        assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
+        assert!(socket.tcp_keepalive_time().unwrap() < Duration::from_secs(3600));
+        assert!(socket.tcp_user_timeout().unwrap().is_some());
     }
 }

@@ -230,11 +230,14 @@ impl From<StoreError> for Failure {
     }
 }
 
-/// Carries out a request.
+/// Carries out a request. Its answer shows every sign-in that was decided before it.
 ///
 /// # Errors
 /// Every [`Failure`], with words for the administrator.
 pub fn handle(request: &Request, context: &Context) -> Result<Response, Failure> {
+    if let Some(gate) = &context.gate {
+        context.wait(gate.settle());
+    }
     let path: Vec<&str> = request.path.iter().map(String::as_str).collect();
     match path[..] {
         ["status"] => status::handle(request, context),
