@@ -5,6 +5,10 @@ use gatepost::config::Surroundings;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
+/// musl's allocator maps and unmaps memory for every other login; this one keeps it.
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 fn main() -> ExitCode {
     let mut out = io::stdout();
     let mut console = Console {

@@ -1,8 +1,10 @@
 //! One machine on one stream: feeds input, sends output, waits. Names no protocol and decides nothing.
 
-use crate::net::Stream;
+use crate::net::{Stream, pool};
 use crate::wire::{CloseCause, Machine, OutBuf, Step};
+use std::future::poll_fn;
 use std::io;
+use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::time::timeout_at;
 use zeroize::Zeroizing;
@@ -123,13 +125,21 @@ impl<M: Machine + ?Sized> Drive<M> {
         }
     }
 
+    /// Waits for bytes and reads them. The buffer is borrowed only while there are some: held while waiting, it would be
+    /// most of what a connection weighs that has not signed in.
     async fn read(&mut self) -> io::Result<()> {
-        let mut buffer = Zeroizing::new([0; READ]);
-        match self.stream.read_some(&mut buffer[..]).await? {
-            0 => self.ended = true,
-            count => self.unread.extend_from_slice(&buffer[..count]),
-        }
-        Ok(())
+        poll_fn(|cx| {
+            let mut buffer = pool::borrow();
+            match ready!(self.stream.poll_read(cx, &mut buffer[..READ]))? {
+                0 => self.ended = true,
+                count => {
+                    buffer.wipe_on_return(count);
+                    self.unread.extend_from_slice(&buffer[..count]);
+                }
+            }
+            Poll::Ready(Ok(()))
+        })
+        .await
     }
 }
 

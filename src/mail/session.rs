@@ -3,7 +3,7 @@
 use super::drive::now;
 use super::relay::Relay;
 use crate::gate::sessions::SessionHandle;
-use crate::report::session_line::SessionLine;
+use crate::report::session_line::{Seconds, SessionLine};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -48,7 +48,7 @@ impl Session {
             upstream: &upstream,
             up: ended.up,
             down: ended.down,
-            duration: now() - since,
+            duration: Seconds(now() - since),
             end: ended.cause.name(),
         }
         .log();

@@ -92,12 +92,10 @@ const OTHERS: LevelFilter = LevelFilter::Warn;
 
 /// One record's line, without its end.
 fn line(now: Duration, record: &Record<'_>) -> String {
-    let mut line = format!(
-        "{} {:5} {} ",
-        rfc3339_millis(now),
-        record.level(),
-        escape(record.target())
-    );
+    let mut line = String::with_capacity(USUAL_LINE);
+    let (level, target) = (record.level(), escape(record.target()));
+    // Writing to a string cannot fail.
+    let _ = write!(line, "{} {level:5} {target} ", rfc3339_millis(now));
     match record.args().as_str() {
         Some(text) => line.push_str(&escape(text)),
         None => line.push_str(&escape(&record.args().to_string())),
@@ -107,26 +105,36 @@ fn line(now: Duration, record: &Record<'_>) -> String {
     line
 }
 
+/// What most lines are shorter than.
+const USUAL_LINE: usize = 512;
+
 struct Pairs<'a>(&'a mut String);
 
 impl<'kvs> VisitSource<'kvs> for Pairs<'_> {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
-        let text = value.to_string();
-        let text = escape(&text);
-        let plain = !text.is_empty() && !text.contains([' ', '"', '=', '\\']);
+        let line = &mut *self.0;
+        line.push(' ');
+        line.push_str(&escape(key.as_str()));
+        line.push('=');
+        let begins = line.len();
         // Writing to a string cannot fail.
-        let _ = if plain {
-            write!(self.0, " {}={text}", escape(key.as_str()))
-        } else {
-            write!(
-                self.0,
-                " {}=\"{}\"",
-                escape(key.as_str()),
-                text.replace('"', "\\\"")
-            )
-        };
+        let _ = write!(line, "{value}");
+        if !is_plain(&line[begins..]) {
+            let text = line.split_off(begins);
+            line.push('"');
+            line.push_str(&escape(&text).replace('"', "\\\""));
+            line.push('"');
+        }
         Ok(())
     }
+}
+
+/// Whether a value stands for itself: nobody can take it for something else.
+fn is_plain(value: &str) -> bool {
+    !value.is_empty()
+        && value
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'=' | b'\\'))
 }
 
 /// Waits, when dropped, until the lines on their way are written; at most a second.

@@ -3,7 +3,9 @@
 
 use crate::reason::{Protocol, Reason};
 use crate::store::records::{DeviceId, FactorId, PersonId, SignInEntry};
+use log::kv::{self, Key, Source, Value, VisitSource};
 use log::{Level, Record};
+use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -37,7 +39,7 @@ pub struct SessionLine<'a> {
     /// Bytes from upstream to client.
     pub down: u64,
     /// From sign-in to close.
-    pub duration: Duration,
+    pub duration: Seconds,
     /// The stable word for which side ended it, and why.
     pub end: &'a str,
 }
@@ -45,64 +47,90 @@ pub struct SessionLine<'a> {
 impl SessionLine<'_> {
     /// Writes the line.
     pub fn log(&self) {
-        write("gatepost::session", "session ended", || self.fields());
+        write("gatepost::session", "session ended", self);
     }
+}
 
-    fn fields(&self) -> Fields {
-        let mut fields = vec![
-            ("event", "session".to_owned()),
-            ("session", self.session.to_string()),
-            ("protocol", self.protocol.to_string()),
-            ("listener", self.listener.to_owned()),
-            ("account", self.account.to_owned()),
-        ];
-        fields.extend(self.person.map(|person| ("person", person.to_string())));
-        fields.extend(self.device.map(|device| ("device", device.to_string())));
-        fields.extend(self.factor.map(|factor| ("factor", factor.to_string())));
-        fields.extend([
-            ("reason", self.reason.name().to_owned()),
-            ("address", self.address.to_string()),
-            ("tls", self.tls.unwrap_or("none").to_owned()),
-            ("upstream", self.upstream.to_owned()),
-            ("up", self.up.to_string()),
-            ("down", self.down.to_string()),
-            ("seconds", format!("{:.3}", self.duration.as_secs_f64())),
-            ("end", self.end.to_owned()),
-        ]);
-        fields
+impl Source for SessionLine<'_> {
+    fn visit<'kvs>(&'kvs self, to: &mut dyn VisitSource<'kvs>) -> Result<(), kv::Error> {
+        let mut pair = |key, value| to.visit_pair(Key::from_str(key), value);
+        pair("event", "session".into())?;
+        pair("session", self.session.into())?;
+        pair("protocol", Value::from_display(&self.protocol))?;
+        pair("listener", self.listener.into())?;
+        pair("account", self.account.into())?;
+        if let Some(person) = &self.person {
+            pair("person", Value::from_display(person))?;
+        }
+        if let Some(device) = &self.device {
+            pair("device", Value::from_display(device))?;
+        }
+        if let Some(factor) = &self.factor {
+            pair("factor", Value::from_display(factor))?;
+        }
+        pair("reason", self.reason.name().into())?;
+        pair("address", Value::from_display(&self.address))?;
+        pair("tls", self.tls.unwrap_or("none").into())?;
+        pair("upstream", self.upstream.into())?;
+        pair("up", self.up.into())?;
+        pair("down", self.down.into())?;
+        pair("seconds", Value::from_display(&self.duration))?;
+        pair("end", self.end.into())
+    }
+}
+
+/// A duration in seconds, to the millisecond.
+#[derive(Clone, Copy, Debug)]
+pub struct Seconds(pub Duration);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:03}", self.0.as_secs(), self.0.subsec_millis())
     }
 }
 
 /// Writes the line of a decided attempt.
 pub fn sign_in(entry: &SignInEntry, listener: &str) {
-    write("gatepost::sign_in", "sign-in decided", || {
-        let mut fields = vec![
-            ("event", "sign-in".to_owned()),
-            ("protocol", entry.protocol.to_string()),
-            ("listener", listener.to_owned()),
-            ("account", entry.login.clone()),
-        ];
-        fields.extend(entry.person.map(|person| ("person", person.to_string())));
-        fields.extend(entry.device.map(|device| ("device", device.to_string())));
-        fields.extend([
-            ("reason", entry.reason.name().to_owned()),
-            ("address", entry.address.to_string()),
-        ]);
-        fields.extend(
-            entry
-                .enforcing_would
-                .map(|reason| ("enforcing_would", reason.name().to_owned())),
-        );
-        fields.extend(entry.client_hint.clone().map(|hint| ("client", hint)));
-        fields
-    });
+    write(
+        "gatepost::sign_in",
+        "sign-in decided",
+        &SignInLine { entry, listener },
+    );
 }
 
-type Fields = Vec<(&'static str, String)>;
+struct SignInLine<'a> {
+    entry: &'a SignInEntry,
+    listener: &'a str,
+}
 
-fn write(target: &str, message: &str, fields: impl FnOnce() -> Fields) {
+impl Source for SignInLine<'_> {
+    fn visit<'kvs>(&'kvs self, to: &mut dyn VisitSource<'kvs>) -> Result<(), kv::Error> {
+        let mut pair = |key, value| to.visit_pair(Key::from_str(key), value);
+        let entry = self.entry;
+        pair("event", "sign-in".into())?;
+        pair("protocol", Value::from_display(&entry.protocol))?;
+        pair("listener", self.listener.into())?;
+        pair("account", entry.login.as_str().into())?;
+        if let Some(person) = &entry.person {
+            pair("person", Value::from_display(person))?;
+        }
+        if let Some(device) = &entry.device {
+            pair("device", Value::from_display(device))?;
+        }
+        pair("reason", entry.reason.name().into())?;
+        pair("address", Value::from_display(&entry.address))?;
+        if let Some(reason) = entry.enforcing_would {
+            pair("enforcing_would", reason.name().into())?;
+        }
+        match &entry.client_hint {
+            Some(hint) => pair("client", hint.as_str().into()),
+            None => Ok(()),
+        }
+    }
+}
+
+fn write(target: &str, message: &str, fields: &dyn Source) {
     if log::log_enabled!(target: target, Level::Info) {
-        let fields = fields();
         log::logger().log(
             &Record::builder()
                 .level(Level::Info)
@@ -119,12 +147,19 @@ fn write(target: &str, message: &str, fields: impl FnOnce() -> Fields) {
 mod tests {
     use super::*;
 
-    fn text(fields: &Fields) -> String {
-        fields
-            .iter()
-            .map(|(key, value)| format!("{key}={value}"))
-            .collect::<Vec<_>>()
-            .join(" ")
+    struct Pairs(Vec<String>);
+
+    impl<'kvs> VisitSource<'kvs> for Pairs {
+        fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
+            self.0.push(format!("{key}={value}"));
+            Ok(())
+        }
+    }
+
+    fn text(line: &SessionLine<'_>) -> String {
+        let mut pairs = Pairs(Vec::new());
+        line.visit(&mut pairs).unwrap();
+        pairs.0.join(" ")
     }
 
     #[test]
@@ -143,11 +178,11 @@ mod tests {
             upstream: "dovecot",
             up: 10,
             down: 2000,
-            duration: Duration::from_millis(1500),
+            duration: Seconds(Duration::from_millis(1500)),
             end: "client-quit",
         };
         assert_eq!(
-            text(&line.fields()),
+            text(&line),
             "event=session session=7 protocol=imap listener=imaps account=alice@example.org person=aeaqcaibaeaqc \
              device=aibaeaqcaibae factor=ambqgaydambqg reason=new_device address=192.0.2.1 tls=TLSv1.3 \
              upstream=dovecot up=10 down=2000 seconds=1.500 end=client-quit"
@@ -160,7 +195,7 @@ mod tests {
             ..line
         };
         assert_eq!(
-            text(&nobody.fields()),
+            text(&nobody),
             "event=session session=7 protocol=imap listener=imaps account=alice@example.org reason=new_device \
              address=192.0.2.1 tls=none upstream=dovecot up=10 down=2000 seconds=1.500 end=client-quit"
         );

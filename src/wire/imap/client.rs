@@ -41,6 +41,8 @@ enum State {
     Injected,
     /// The answer to ID.
     ExpectIdAnswer,
+    /// The answer to ID, then the verdict about the sign-in that went out behind it.
+    ExpectIdAnswerThenVerdict,
     /// A continuation, after which this is sent.
     ExpectContinuation(Sending),
     /// The verdict about the sign-in.
@@ -127,8 +129,17 @@ impl Client {
             b"*" => self.untagged(rest, &response),
             b"+" => self.continuation(out),
             tag if tag == self.tag().as_bytes() => self.tagged(rest, out),
+            tag if self.answers_early_id(tag) => {
+                self.state = State::ExpectVerdict;
+                Step::Flush
+            }
             _ => self.unavailable(Outage::Misconfigured),
         }
+    }
+
+    /// Whether it is the tag of an ID behind which the sign-in went out already. Its answer changes nothing.
+    fn answers_early_id(&self, tag: &[u8]) -> bool {
+        self.state == State::ExpectIdAnswerThenVerdict && tag == tag_of(self.sent - 1).as_bytes()
     }
 
     /// `greeting = "*" SP (resp-cond-auth / resp-cond-bye) CRLF` (RFC 3501 §9).
@@ -207,6 +218,7 @@ impl Client {
             // An upstream that does not like our ID may still let people in.
             State::ExpectIdAnswer => self.sign_in(out),
             State::ExpectGreeting
+            | State::ExpectIdAnswerThenVerdict
             | State::ExpectHandshake
             | State::Encrypted
             | State::Injected
@@ -244,10 +256,17 @@ impl Client {
         if !offers.imap4rev1 {
             return self.unavailable(Outage::Misconfigured);
         }
-        if offers.id {
-            return self.introduce(out);
+        if !offers.id {
+            return self.sign_in(out);
         }
-        self.sign_in(out)
+        let introduced = self.introduce(out);
+        if !offers.signs_in_at_once() {
+            return introduced;
+        }
+        // Nothing in the answer to ID matters, and waiting for it costs a round trip (RFC 3501 §5.5 allows not to).
+        let signing_in = self.sign_in(out);
+        self.state = State::ExpectIdAnswerThenVerdict;
+        signing_in
     }
 
     /// `ID` with the client's own address first, which an upstream that trusts us takes over (P6, P90).
@@ -279,7 +298,7 @@ impl Client {
         };
         // Whatever was offered before may change with the sign-in; only what is said from here on is the client's.
         self.success.capabilities = None;
-        if offers.plain && offers.sasl_ir {
+        if offers.signs_in_at_once() {
             self.begin(out, "AUTHENTICATE PLAIN ");
             sasl::push_plain(out, self.facts.login.expose(), self.facts.password.expose());
             return self.expect_verdict(out);
@@ -382,7 +401,7 @@ impl Client {
 
     /// The tag of the command last sent. The client's own tag is never seen by the upstream before its success (P42).
     fn tag(&self) -> String {
-        format!("gp{}", self.sent)
+        tag_of(self.sent)
     }
 
     fn is_signing_in(&self) -> bool {
@@ -468,7 +487,16 @@ impl ClientMachine for Client {
     }
 }
 
+fn tag_of(command: u32) -> String {
+    format!("gp{command}")
+}
+
 impl Offers {
+    /// Whether a sign-in is one line, to which the verdict is the only answer.
+    fn signs_in_at_once(&self) -> bool {
+        self.plain && self.sasl_ir
+    }
+
     fn parse(list: &[u8]) -> Self {
         let mut offers = Offers::default();
         for word in list.split(|byte| *byte == b' ') {
