@@ -1,12 +1,12 @@
-//! How many allocations one warm login makes, from accept to close, and how many bytes they are: the whole gateway in this
-//! process, a mail program and a mail server that allocate nothing themselves.
+//! How many allocations one warm login makes, from accept to close, and what a session holds that nobody uses: the whole
+//! gateway in this process, a mail program and a mail server that allocate nothing themselves.
 //!
-//! With `PROFILE=1` it writes `dhat-heap.json` instead, which tells where they are made.
+//! With `PROFILE=login` or `PROFILE=session` it writes `dhat-heap.json` instead, which tells where they are made.
 
 #[path = "../tests/support/mod.rs"]
 mod support;
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use support::gateway::TestGateway;
@@ -20,6 +20,9 @@ const WARM_UP: usize = 200;
 /// Logins that are counted; the store's writer and the log's thread take part now and then, hence many.
 const COUNTED: usize = 1000;
 
+/// Sessions that are held.
+const HELD: usize = 500;
+
 fn main() {
     let upstream = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = upstream.local_addr().expect("an address").port();
@@ -31,43 +34,56 @@ fn main() {
     let login = format!("a LOGIN alice secret@{}\r\n", phone.code());
     let address = gateway.address("clear");
     for _ in 0..WARM_UP {
-        log_in(address, login.as_bytes());
+        log_out(log_in(address, login.as_bytes()));
     }
-    let profiling = std::env::var_os("PROFILE").is_some();
-    let builder = dhat::Profiler::builder();
-    let profiler = if profiling {
-        builder.trim_backtraces(None).build()
-    } else {
-        builder.testing().build()
-    };
-    for _ in 0..COUNTED {
-        log_in(address, login.as_bytes());
-    }
-    if !profiling {
+    counted("login", || {
+        (0..COUNTED).for_each(|_| log_out(log_in(address, login.as_bytes())));
         let stats = dhat::HeapStats::get();
         let each = |total: u64| total as f64 / COUNTED as f64;
-        println!(
-            "a warm login: {:.1} allocations, {:.0} bytes",
-            each(stats.total_blocks),
-            each(stats.total_bytes)
-        );
-    }
-    drop(profiler);
+        let (blocks, bytes) = (each(stats.total_blocks), each(stats.total_bytes));
+        println!("a warm login: {blocks:.1} allocations, {bytes:.0} bytes");
+    });
+    let mut held = Vec::with_capacity(HELD);
+    counted("session", || {
+        held.extend((0..HELD).map(|_| log_in(address, login.as_bytes())));
+        let stats = dhat::HeapStats::get();
+        let each = |now: usize| now as f64 / HELD as f64;
+        let (blocks, bytes) = (each(stats.curr_blocks), each(stats.curr_bytes));
+        println!("an idle session: {blocks:.1} blocks, {bytes:.0} bytes");
+    });
+    held.into_iter().for_each(log_out);
 }
 
-/// Connects, logs in, says NOOP and LOGOUT, as a mail program that looks for new mail.
-fn log_in(address: SocketAddr, login: &[u8]) {
+/// Runs it while allocations are counted, or profiled where the environment asks for that.
+fn counted(name: &str, work: impl FnOnce()) {
+    let profiled = std::env::var("PROFILE");
+    let builder = dhat::Profiler::builder().trim_backtraces(None);
+    let _profiler = match profiled {
+        Err(_) => builder.testing().build(),
+        Ok(asked) if asked == name => builder.build(),
+        Ok(_) => return,
+    };
+    work();
+}
+
+/// Connects, logs in and says NOOP.
+fn log_in(address: SocketAddr, login: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(address).expect("the gateway accepts");
     expect_line(&mut stream, b"* OK");
-    for (command, answer) in [
-        (login, &b"a OK"[..]),
-        (b"b NOOP\r\n", b"b OK"),
-        (b"c LOGOUT\r\n", b"c OK"),
-    ] {
-        stream.write_all(command).expect("the gateway reads");
-        expect_line(&mut stream, answer);
-    }
+    command(&mut stream, login, b"a OK");
+    command(&mut stream, b"b NOOP\r\n", b"b OK");
+    stream
+}
+
+/// Logs out and waits for the end.
+fn log_out(mut stream: TcpStream) {
+    command(&mut stream, b"c LOGOUT\r\n", b"c OK");
     while stream.read(&mut [0; 256]).expect("the gateway closes in order") > 0 {}
+}
+
+fn command(stream: &mut TcpStream, command: &[u8], answer: &[u8]) {
+    stream.write_all(command).expect("the gateway reads");
+    expect_line(stream, answer);
 }
 
 /// Reads until a line begins so and ends.
@@ -83,27 +99,45 @@ fn expect_line(stream: &mut TcpStream, beginning: &[u8]) {
     }
 }
 
-/// The mail server: one connection after the other, any password, every command is fine.
+/// The mail server: any password, every command is fine. One thread looks at all connections in turn, because a thread
+/// for each would allocate.
 fn serve(listener: &TcpListener) {
-    for stream in listener.incoming() {
-        let mut stream = stream.expect("a connection");
-        let _ = stream.set_nodelay(true);
-        let _ = stream.write_all(b"* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN] ready\r\n");
-        let mut command = [0; 2048];
-        while let Ok(count @ 1..) = stream.read(&mut command) {
-            let tag_end = command[..count]
-                .iter()
-                .position(|byte| *byte == b' ')
-                .unwrap_or(0);
-            let mut answer = [0; 64];
-            let mut rest = &mut answer[..];
-            let _ = rest.write_all(&command[..tag_end]);
-            let _ = rest.write_all(b" OK done\r\n");
-            let length = 64 - rest.len();
-            let _ = stream.write_all(&answer[..length]);
-            if command[..count].windows(6).any(|word| word == b"LOGOUT") {
-                break;
+    let mut connections: Vec<Option<TcpStream>> = Vec::with_capacity(2 * HELD);
+    listener.set_nonblocking(true).expect("a setting");
+    loop {
+        if let Ok((mut stream, _)) = listener.accept() {
+            stream.set_nonblocking(true).expect("a setting");
+            let _ = stream.set_nodelay(true);
+            let _ = stream.write_all(b"* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN] ready\r\n");
+            match connections.iter_mut().find(|place| place.is_none()) {
+                Some(place) => *place = Some(stream),
+                None => connections.push(Some(stream)),
             }
         }
+        for place in &mut connections {
+            if place.as_mut().is_some_and(is_over) {
+                *place = None;
+            }
+        }
+        thread::yield_now();
     }
+}
+
+/// Answers what was asked; whether the connection is over.
+fn is_over(stream: &mut TcpStream) -> bool {
+    let mut command = [0; 2048];
+    let count = match stream.read(&mut command) {
+        Ok(0) => return true,
+        Ok(count) => count,
+        Err(error) => return error.kind() != ErrorKind::WouldBlock,
+    };
+    let command = &command[..count];
+    let tag = command.split(|byte| *byte == b' ').next().unwrap_or_default();
+    let mut answer = [0; 64];
+    let mut room = &mut answer[..];
+    let _ = room.write_all(tag);
+    let _ = room.write_all(b" OK done\r\n");
+    let length = 64 - room.len();
+    let _ = stream.write_all(&answer[..length]);
+    command.windows(6).any(|word| word == b"LOGOUT")
 }

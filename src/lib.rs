@@ -42,7 +42,7 @@
 //! | [`config`] | TOML text → every module's settings | settings types |
 //! | [`run`], [`cli`] | put it together; commands | everything |
 //!
-//! `tests/layering.rs` keeps these walls.
+//! `tests/layering.rs` keeps these walls. Beside the library, `main.rs` holds the program's allocator, `allocator.rs`.
 //!
 //! # Invariants
 //!
@@ -53,6 +53,8 @@
 //! * Whatever the reason, an unproven client hears one of three answers, and hears it at the same instant.
 //! * A secret lives in [`secret::Secret`] from the socket to its last use.
 //! * Nothing that a peer sends reaches a panic; a panic in one connection ends that connection only.
+
+#![forbid(unsafe_code)]
 
 pub mod admin;
 pub mod auth;

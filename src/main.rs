@@ -1,13 +1,14 @@
 //! The program: parse the command line, run one command, set the exit code.
 
+mod allocator;
+
 use gatepost::cli::{self, Console, Patience};
 use gatepost::config::Surroundings;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
-/// musl's allocator maps and unmaps memory for every other login; this one keeps it.
 #[global_allocator]
-static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+static ALLOCATOR: allocator::BySize = allocator::BySize;
 
 fn main() -> ExitCode {
     let mut out = io::stdout();
