@@ -1,6 +1,7 @@
 //! One machine on one stream: feeds input, sends output, waits. Names no protocol and decides nothing.
 
 use crate::net::Stream;
+use crate::secret::extend_wiping;
 use crate::wire::{CloseCause, Machine, OutBuf, Step};
 use std::io;
 use std::time::{Duration, Instant};
@@ -127,7 +128,7 @@ impl<M: Machine + ?Sized> Drive<M> {
         let mut buffer = Zeroizing::new([0; READ]);
         match self.stream.read_some(&mut buffer[..]).await? {
             0 => self.ended = true,
-            count => self.unread.extend_from_slice(&buffer[..count]),
+            count => extend_wiping(&mut self.unread, &buffer[..count]),
         }
         Ok(())
     }

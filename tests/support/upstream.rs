@@ -125,8 +125,13 @@ impl FakeUpstream {
 
     /// Blocks until the needle was received.
     pub fn wait_for(&self, needle: &[u8]) {
+        self.wait_for_behind(0, needle);
+    }
+
+    /// The same, behind the first `count` bytes.
+    pub fn wait_for_behind(&self, count: usize, needle: &[u8]) {
         let mut received = self.shared.received.lock().unwrap();
-        while !contains(&received, needle) {
+        while !contains(&received[count..], needle) {
             received = self.shared.changed.wait(received).unwrap();
         }
     }

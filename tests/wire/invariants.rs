@@ -111,7 +111,7 @@ fn admitted(mut machine: Box<dyn ServerMachine>, mut record: Record, rest: &[u8]
     let taken = machine.input(rest);
     assert!(taken <= 128, "takes {taken} octets behind an undecided sign-in");
     machine.admit(Success {
-        line: b"OK in".to_vec(),
+        line: b"OK in".to_vec().into(),
         ..Success::default()
     });
     let mut out = OutBuf::new();

@@ -2,6 +2,7 @@
 
 use super::{Condition, Gather, Gathered, Status, capabilities, cleaned_status, id, push_reply, split_word};
 use crate::reason::{Outage, Rejection};
+use crate::secret::extend_wiping;
 use crate::wire::line::{Inbox, first_line, without_end};
 use crate::wire::{
     ClientEvent, ClientFacts, ClientMachine, Leftover, Machine, OutBuf, Ready, Step, Success, UpstreamTls,
@@ -173,11 +174,11 @@ impl Client {
             // `* OK [CAPABILITY ...] text` says nothing that the client will not hear with its success.
             Some(status) if status.has_code("CAPABILITY") => {}
             Some(status) => {
-                before.extend_from_slice(b"* ");
-                before.extend_from_slice(&cleaned_status(&status, rest));
-                before.extend_from_slice(b"\r\n");
+                extend_wiping(before, b"* ");
+                extend_wiping(before, cleaned_status(&status, rest).as_slice());
+                extend_wiping(before, b"\r\n");
             }
-            None => before.extend_from_slice(response),
+            None => extend_wiping(before, response),
         }
         if before.len() > self.facts.limits.max_output {
             return self.unavailable(Outage::Misconfigured);
@@ -515,11 +516,15 @@ fn outage_of(status: &Status<'_>) -> Outage {
 }
 
 /// The success without tag and capabilities, controls removed, because a client will read it as one line.
-fn success_line(status: &Status<'_>) -> Vec<u8> {
-    let mut line = b"OK ".to_vec();
+fn success_line(status: &Status<'_>) -> Zeroizing<Vec<u8>> {
+    let mut line = Zeroizing::new(b"OK ".to_vec());
     match status.code.filter(|_| !status.has_filtered_code()) {
-        Some(code) => line.extend_from_slice(&[b"[", code, b"] ", status.text].concat()),
-        None => line.extend_from_slice(status.cleaned_text()),
+        Some(code) => {
+            for part in [b"[", code, b"] ", status.text] {
+                extend_wiping(&mut line, part);
+            }
+        }
+        None => extend_wiping(&mut line, status.cleaned_text()),
     }
     line.retain(|byte| !byte.is_ascii_control());
     line

@@ -966,7 +966,7 @@ fn rewritten(line: &[u8]) -> OutBuf {
     out.push(first);
     out.push(b" ");
     match Status::parse(rest) {
-        Some(status) => out.push(&cleaned_status(&status, rest)),
+        Some(status) => out.push(cleaned_status(&status, rest).as_slice()),
         None => {
             let (_, list) = super::split_word(rest);
             out.push(CAPABILITY);

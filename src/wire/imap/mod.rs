@@ -434,26 +434,28 @@ fn may_advertise(capability: &[u8]) -> bool {
 }
 
 /// A status response as a client may see it: capabilities filtered, a REFERRAL removed (P9). Without a line end.
-fn cleaned_status(status: &Status<'_>, bytes: &[u8]) -> Vec<u8> {
+fn cleaned_status(status: &Status<'_>, bytes: &[u8]) -> OutBuf {
+    let mut cleaned = OutBuf::new();
     if !status.has_filtered_code() {
-        return bytes.to_vec();
+        cleaned.push(bytes);
+        return cleaned;
     }
     let (word, _) = split_word(bytes);
-    let mut cleaned = word.to_vec();
-    cleaned.push(b' ');
+    cleaned.push(word);
+    cleaned.push(b" ");
     if let Some((name, list)) = status.code_parts().filter(|_| status.has_code("CAPABILITY")) {
         let kept = capabilities(list);
         if !kept.is_empty() {
-            cleaned.push(b'[');
-            cleaned.extend_from_slice(name);
-            cleaned.push(b' ');
-            cleaned.extend_from_slice(kept.join(" ").as_bytes());
-            cleaned.extend_from_slice(b"] ");
+            cleaned.push(b"[");
+            cleaned.push(name);
+            cleaned.push(b" ");
+            cleaned.push(kept.join(" ").as_bytes());
+            cleaned.push(b"] ");
         }
     }
     let text = status.cleaned_text();
     // `resp-text` needs at least one character of text (RFC 3501 §9).
-    cleaned.extend_from_slice(if text.is_empty() { b"-" } else { text });
+    cleaned.push(if text.is_empty() { b"-" } else { text });
     cleaned
 }
 
@@ -652,7 +654,10 @@ mod tests {
             ),
         ] {
             let status = Status::parse(line.as_bytes()).unwrap();
-            assert_eq!(text_of(&cleaned_status(&status, line.as_bytes())), expected);
+            assert_eq!(
+                text_of(cleaned_status(&status, line.as_bytes()).as_slice()),
+                expected
+            );
         }
     }
 

@@ -870,7 +870,7 @@ mod tests {
         offer(&mut server, now, b"a LOGIN joe secret\r\n");
         server.shutting_down(CloseCause::Drain);
         server.admit(Success {
-            line: b"OK in".to_vec(),
+            line: b"OK in".to_vec().into(),
             ..Success::default()
         });
         let (said, step) = rest(&mut server, now);
