@@ -107,7 +107,11 @@ impl<M: Machine + ?Sized> Drive<M> {
                 count => taken += count,
             }
         }
-        self.unread.drain(..taken);
+        if taken > 0 {
+            // What is taken would stay behind the end of a buffer that lives as long as the connection.
+            let rest = self.unread[taken..].to_vec();
+            self.unread = Zeroizing::new(rest);
+        }
         if self.ended && self.unread.is_empty() {
             self.machine.end_of_input();
         }
