@@ -592,6 +592,34 @@ fn a_refusal_refers_nobody_elsewhere() {
     }
 }
 
+#[test]
+fn no_greeting_leads_elsewhere() {
+    for (greeting, answer) in [
+        (
+            "* BYE [REFERRAL imap://thief.example/] moved",
+            "a NO [UNAVAILABLE]",
+        ),
+        // Somebody is signed in whom nobody has asked for (P16).
+        ("* PREAUTH [CAPABILITY IMAP4rev1 UNAUTHENTICATE] in", "a NO ["),
+        ("* OK [REFERRAL imap://thief.example/] hello", "a OK"),
+        ("* OK [CAPABILITY IMAP4rev1 COMPRESS=DEFLATE]hello", "a OK"),
+    ] {
+        let stage = Stage::new(Script { greeting, ..OFFERING });
+        let mut client = stage.gateway.client();
+        client.send(&format!("a LOGIN alice secret@{}\r\n", stage.alice.code()));
+        let heard = client.until("a");
+        assert!(heard.last().unwrap().starts_with(answer), "{greeting}: {heard:?}");
+        assert_unoffered(&heard, greeting);
+        if answer != "a OK" {
+            let received = stage.upstream.received();
+            assert!(
+                received.is_empty(),
+                "a password went to a server that had not asked for it"
+            );
+        }
+    }
+}
+
 fn assert_unoffered(heard: &[String], what: &str) {
     for line in heard {
         let upper = line.to_ascii_uppercase();
