@@ -69,6 +69,15 @@ pub fn extend_wiping(buffer: &mut Vec<u8>, bytes: &[u8]) {
     buffer.extend_from_slice(bytes);
 }
 
+/// Overwrites what a library has just freed on this thread without wiping it. It is a bet on the allocator: glibc's hands the
+/// piece that was freed last out first to who asks for as much. musl's does not, so there the copy stays until that place
+/// is used again.
+pub fn overwrite_freed(length: usize) {
+    // Not with zeros: those are asked for in another way, which gives other memory.
+    let mut again = vec![0xff_u8; length];
+    std::hint::black_box(&mut again);
+}
+
 /// HMAC-SHA-256 of these parts in a row, of which all but the last have a fixed length.
 ///
 /// ring keeps what does not fill a block in its context, which moves about on the stack and is wiped nowhere. So the message

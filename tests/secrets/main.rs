@@ -6,6 +6,9 @@
 //!   the gate's cache. Whoever reads the memory has the key to the store as well. An enrolment's answer leaves the seed in
 //!   base32 in buffers of serde_json and tiny_http besides.
 //! - **Mail.** What comes down from the mail server stays in a buffer until the next burst overwrites it.
+//! - **rustls' copy of each record's plaintext**, which it frees unwiped. Where the allocator is glibc's it is overwritten at
+//!   once ([`gatepost::secret::overwrite_freed`]); in the static program, whose allocator is musl's, it stays until that
+//!   place is used again.
 //! - **The kernel's socket buffers and what TLS peers have**, which no core of this program holds.
 //!
 //! hyper has no log lines in the features that the program uses, and commands, which are its only user, keep no log.

@@ -11,7 +11,7 @@
 //! Deliberately absent: tokio. A [`Socket`] says `WouldBlock`, and who waits for it is the caller's business.
 
 use crate::net::pool;
-use crate::secret::extend_wiping;
+use crate::secret::{extend_wiping, overwrite_freed};
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
@@ -361,11 +361,17 @@ impl<S: Session> Driver<S> {
             let stand = match state {
                 Err(error) => Some(Err(error)),
                 Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                    let mut length = 0;
                     while let Some(record) = traffic.next_record() {
                         let record = record?;
                         discard += record.discard;
+                        length = record.payload.len();
                         let rest = sink.take(record.payload);
                         extend_wiping(&mut self.plain, rest);
+                    }
+                    drop(traffic);
+                    if length <= MAX_TYPED {
+                        overwrite_freed(length);
                     }
                     None
                 }
@@ -539,6 +545,9 @@ fn append_record(
 
 /// Plaintext in one record (RFC 8446 §5.1).
 const MAX_FRAGMENT: usize = 16 * 1024;
+
+/// The longest record whose plaintext may be something that was typed, rather than mail. rustls frees a copy of each as it is.
+const MAX_TYPED: usize = 4 * 1024;
 
 /// Header, content type and tag of a TLS 1.3 record. The smallest there is costs one byte less, which is not enough to
 /// make room for plaintext that would not fit.
