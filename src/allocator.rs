@@ -1,29 +1,36 @@
-//! The program's allocator: dlmalloc for what is small, the system's for what is large.
+//! The program's allocator: dlmalloc for what is small, the system's for what is large; what is short is wiped when freed.
 //!
 //! **Why not the system's alone.** That is musl's, which saves memory by mapping and unmapping small groups of blocks: a
 //! login cost 13 % more CPU with it (benches/README.md), after the needless allocations were gone. **Why not dlmalloc
 //! alone.** It keeps what it was given back, the 19 MiB of a slow hash too; musl maps such blocks one by one and returns
 //! them at once.
 //!
+//! **Why wiped.** Our own secrets wipe themselves. Libraries do not: rustls frees a copy of every record's plaintext,
+//! serde_json and tiny_http one of what they grow. Nothing that somebody typed is longer than [`TYPED`].
+//!
 //! **Why this is sound**, although it is the one place with unsafe code: an allocator that is chosen by the layout alone is
-//! chosen again by the same layout when the block is freed, so that no block ever reaches the other one. A block that
-//! grows or shrinks across the border is moved, as the trait's own `realloc` does it.
+//! chosen again by the same layout when the block is freed, so that no block ever reaches the other one. A block of
+//! another size is a new block, except where both are the system's.
 
 #![allow(
     unsafe_code,
-    reason = "an allocator is unsafe by its trait; this one only chooses between two"
+    reason = "an allocator is unsafe by its trait; this one chooses between two and wipes"
 )]
 
 use dlmalloc::GlobalDlmalloc;
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::hint::black_box;
 
 /// From here on musl gives every block a mapping of its own.
 const LARGE: usize = 128 * 1024;
 
-/// Chooses by size.
-pub(crate) struct BySize;
+/// Freed blocks up to this size are wiped: lines, literals and records that hold them; not mail, which is what is fast.
+const TYPED: usize = 4 * 1024;
 
-impl BySize {
+/// Chooses by size, and wipes.
+pub(crate) struct WipingBySize;
+
+impl WipingBySize {
     fn of(size: usize) -> &'static dyn GlobalAlloc {
         if size >= LARGE { &System } else { &GlobalDlmalloc }
     }
@@ -31,7 +38,7 @@ impl BySize {
 
 // SAFETY: every call goes to an allocator that keeps the trait's promises, and the one that frees or grows a block is the
 // one that made it, because both are chosen by the block's own layout.
-unsafe impl GlobalAlloc for BySize {
+unsafe impl GlobalAlloc for WipingBySize {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's promises are the callee's.
         unsafe { Self::of(layout.size()).alloc(layout) }
@@ -43,14 +50,20 @@ unsafe impl GlobalAlloc for BySize {
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        if layout.size() <= TYPED {
+            // SAFETY: the block has that size and is its owner's until it is freed below.
+            unsafe { block.write_bytes(0, layout.size()) };
+            // Or the compiler may drop writes that nobody reads.
+            black_box(block);
+        }
         // SAFETY: `layout` made this block, hence it was the same allocator.
         unsafe { Self::of(layout.size()).dealloc(block, layout) }
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        if (layout.size() >= LARGE) == (new_size >= LARGE) {
-            // SAFETY: `layout` made this block, hence it was the same allocator, and the new size is its too.
-            return unsafe { Self::of(new_size).realloc(block, layout, new_size) };
+        if layout.size() >= LARGE && new_size >= LARGE {
+            // SAFETY: `layout` made this block, hence it is the system's, and so is the new size.
+            return unsafe { System.realloc(block, layout, new_size) };
         }
         // SAFETY: the caller promises that the new size with the old alignment is a layout.
         let new_layout = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };

@@ -51,7 +51,8 @@
 //! * A right code is tied to one literal by a conditional, synced write before the upstream is asked. This alone makes
 //!   replay safe; single flight only saves work.
 //! * Whatever the reason, an unproven client hears one of three answers, and hears it at the same instant.
-//! * A secret lives in [`secret::Secret`] from the socket to its last use.
+//! * A secret lives in [`secret::Secret`] from the socket to its last use, and no copy of it is left in memory after that.
+//!   What is left all the same stands in `tests/secrets/main.rs`.
 //! * Nothing that a peer sends reaches a panic; a panic in one connection ends that connection only.
 
 #![forbid(unsafe_code)]

@@ -8,7 +8,7 @@ use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 #[global_allocator]
-static ALLOCATOR: allocator::BySize = allocator::BySize;
+static ALLOCATOR: allocator::WipingBySize = allocator::WipingBySize;
 
 fn main() -> ExitCode {
     let mut out = io::stdout();

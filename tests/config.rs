@@ -153,6 +153,7 @@ fn every_key_reaches_its_setting() {
     assert_eq!(settings.admin_socket, here.join("data/run/other.sock"));
     assert_eq!(settings.hostname, "gate.example.org");
     assert_eq!(settings.log.level, log::LevelFilter::Debug);
+    assert_eq!(settings.log.libraries, log::LevelFilter::Info);
     assert_eq!(settings.listeners[1].tls, ListenTls::None);
     let CertificateSource::Files { chain, key } = &settings.certificate else {
         panic!("{:?}", settings.certificate)

@@ -10,13 +10,14 @@ use support::stage::Stage;
 use support::upstream::{AtLogin, Script};
 
 /// Commands that lead back to the state before sign-in, or to bytes that nobody can follow.
-const FORBIDDEN: [&str; 6] = [
+const FORBIDDEN: [&str; 7] = [
     "UNAUTHENTICATE",
     "STARTTLS",
     "COMPRESS DEFLATE",
     "AUTHENTICATE PLAIN",
     "AUTHENTICATE PLAIN AGJvYgBzZWNyZXQ=",
     "LOGIN bob secret",
+    "PROXYAUTH bob",
 ];
 
 /// One way to send a forbidden command.
@@ -106,6 +107,72 @@ fn rows(forbidden: &str) -> Vec<Row> {
             "",
             format!("l APPEND INBOX {{{size}+}}\r\n{c}\r\n\r\n{c}\r\n"),
             format!("l APPEND INBOX {{{size}}}\r\n{c}\r\n\r\n"),
+        ),
+        Row::new(
+            "behind a literal of octets",
+            "",
+            format!("l APPEND INBOX ~{{3+}}\r\n\0\r\n\r\n{c}\r\n"),
+            "l APPEND INBOX ~{3}\r\n\0\r\n\r\n".into(),
+        ),
+        Row::inside(
+            "inside a literal of octets",
+            "",
+            format!("l APPEND INBOX ~{{{size}+}}\r\n{c}\r\n\r\n"),
+            format!("l APPEND INBOX ~{{{size}}}\r\n{c}\r\n\r\n"),
+        ),
+        Row::new(
+            "inside the second of two messages and behind it",
+            "",
+            format!("l APPEND INBOX {{3+}}\r\nabc {{{size}+}}\r\n{c}\r\n\r\n{c}\r\n"),
+            format!("l APPEND INBOX {{3}}\r\nabc {{{size}}}\r\n{c}\r\n\r\n"),
+        ),
+        Row::new(
+            "behind a mailbox in a literal",
+            "",
+            format!("l APPEND {{5+}}\r\nINBOX {{3+}}\r\nabc\r\n{c}\r\n"),
+            "l APPEND {5}\r\nINBOX {3}\r\nabc\r\n".into(),
+        ),
+        Row::new(
+            "behind a quoted string that looks like a literal",
+            "",
+            format!("q SELECT \"a\\\"b {{5}}\"\r\n{c}\r\n"),
+            "q SELECT \"a\\\"b {5}\"\r\n".into(),
+        ),
+        Row::new(
+            "behind a literal in a quoted string without an end",
+            "",
+            format!("q SELECT \"a {{5}}\r\n{c}\r\n"),
+            "q SELECT \"a {5}\r\n".into(),
+        ),
+        Row::inside(
+            "in the place of a literal in a quoted string without an end",
+            "",
+            format!("q SELECT \"a {{{size}+}}\r\n{c}\r\n\r\n"),
+            format!("q SELECT \"a {{{size}}}\r\n"),
+        ),
+        Row::new(
+            "inside a literal that the mail server does not understand, and behind it",
+            "",
+            format!("l APPEND Misread {{{size}+}}\r\n{c}\r\n\r\n{c}\r\n"),
+            format!("l APPEND Misread {{{size}}}\r\n"),
+        ),
+        Row::new(
+            "with its answer behind it",
+            "",
+            format!("{c}\r\nAGJvYgBzZWNyZXQ=\r\n"),
+            nothing(),
+        ),
+        Row::new(
+            "behind an ID with a literal",
+            "",
+            format!("k ID (name {{3+}}\r\nK-9)\r\n{c}\r\n"),
+            "k ID (\"name\" \"K-9\")\r\n".into(),
+        ),
+        Row::inside(
+            "inside an ID's literal",
+            "",
+            format!("k ID (name {{{size}+}}\r\n{c}\r\n)\r\n"),
+            format!("k ID (\"name\" \"{c}??\")\r\n"),
         ),
         Row::new(
             "inside a literal that the mail server refuses, and behind it",
@@ -307,6 +374,18 @@ fn lines_that_peers_read_differently_smuggle_nothing() {
         "i IDLE\r\nz {}\r\nDONE\r\n",
         "i IDLE x\r\nz {}\r\n",
         "i IDLE\nDONE\nz {}\r\n",
+        "] {}\r\n",
+        "#!$&',-./:;<=>?@[]^_`|}~ {}\r\n",
+        "z+ {}\r\n",
+        "(z {})\r\n",
+        "z ({})\r\n",
+        "z \"{}\"\r\n",
+        "z UID {}\r\n",
+        "z\u{a0}{}\r\n",
+        "z \u{ff35}{}\r\n",
+        "z NOOP {5}\tx\r\nz {}\r\n",
+        "z NOOP \"{5+}\r\nabcdez {}\r\n",
+        "z SEARCH {9+}\r\nz {}\r\n",
     ];
     let stage = Stage::new(Script::default());
     for forbidden in FORBIDDEN {
@@ -320,7 +399,45 @@ fn lines_that_peers_read_differently_smuggle_nothing() {
             let received = stage.upstream.received_behind(trial.seen);
             let received = String::from_utf8_lossy(&received).to_ascii_uppercase();
             let verb = forbidden.split(' ').next().unwrap();
+            // As an argument it is none.
+            let received = received.replace(&format!("UID {verb}"), "");
             assert!(!received.contains(verb), "{attack:?} went up as {received:?}");
+        }
+    }
+}
+
+#[test]
+fn a_long_literal_that_does_not_wait_hides_nothing() {
+    // 4096 octets is the most that LITERAL- lets come unasked (RFC 7888 §5).
+    let stage = Stage::new(Script::default());
+    let mut trial = Trial::new(&stage, false);
+    for size in [4095, 4096, 4097, 70_000] {
+        let message = "z LOGIN bob secret\r\n".repeat(size / 20 + 1)[..size].to_owned();
+        let row = Row::new(
+            "behind a long literal",
+            "",
+            format!("l APPEND INBOX {{{size}+}}\r\n{message}\r\nz LOGIN bob secret\r\n"),
+            format!("l APPEND INBOX {{{size}}}\r\n{message}\r\n"),
+        );
+        trial.row(&row, &[&row.attack]);
+    }
+}
+
+#[test]
+fn no_address_is_claimed_after_sign_in_wherever_it_is_split() {
+    let stage = Stage::new(Script::default());
+    let mut trial = Trial::new(&stage, false);
+    let clean = "k ID (\"name\" \"K-9\")\r\n";
+    for attack in [
+        "k ID (\"x-originating-ip\" \"192.0.2.1\" \"name\" \"K-9\")\r\n",
+        "k id (\"name\" \"K-9\" \"X-Forward\" NIL)\n",
+        "k ID ({16+}\r\nx-originating-ip {9+}\r\n192.0.2.1 name {3+}\r\nK-9)\r\n",
+        "k ID (\"\\x-originating-ip\" \"192.0.2.1\" \"name\" \"K-9\")\r\n",
+    ] {
+        let row = Row::inside("ID", "", attack.to_owned(), clean.to_owned());
+        for cut in 0..attack.len() {
+            let (first, second) = attack.split_at(cut);
+            trial.row(&row, &[first, second]);
         }
     }
 }
@@ -334,6 +451,9 @@ const OFFERING: Script = Script {
         "* CAPABILITY IMAP4rev1 unauthenticate IDLE Compress=Deflate login-referrals\r\n",
         "* OK [CAPABILITY IMAP4rev1 UnAuthenticate IDLE COMPRESS=DEFLATE LOGIN-REFERRALS] before\r\n",
         "* OK [REFERRAL imap://thief.example/] before\r\n",
+        "*  CAPABILITY  UNAUTHENTICATE IDLE\r\n",
+        "* OK  [CAPABILITY\tUNAUTHENTICATE]before\r\n",
+        "* NO [REFERRAL imap://thief.example/] [CAPABILITY UNAUTHENTICATE] before\r\n",
     ],
     success: "OK [CAPABILITY IMAP4rev1 COMPRESS=DEFLATE IDLE LOGIN-REFERRALS UNAUTHENTICATE] Logged in",
     after_success: "* CAPABILITY IMAP4rev1 UNAUTHENTICATE IDLE COMPRESS=DEFLATE\r\n",
@@ -345,7 +465,15 @@ const OFFERING: Script = Script {
             "SELECT",
             "* OK [REFERRAL imap://thief.example/] there\r\n* NO [referral imap://thief.example/] there\r\n",
         ),
+        (
+            "SELECT",
+            "*   OK [REFERRAL imap://thief.example/] [CAPABILITY UNAUTHENTICATE] there\r\n* OK [REFERRAL imap://thief\r\n",
+        ),
         ("SELECT", "TAG NO [REFERRAL imap://thief.example/] not here\r\n"),
+        (
+            "ENABLE",
+            "*  capability\tUNAUTHENTICATE IDLE\r\n* OK  [CAPABILITY COMPRESS=DEFLATE]x\r\n* NO [CAPABILITY COMPRESS=X\r\n",
+        ),
         (
             "ENABLE",
             "* OK [CAPABILITY IMAP4rev1 COMPRESS=DEFLATE IDLE UNAUTHENTICATE] again\r\n",
@@ -374,9 +502,13 @@ fn what_the_mail_server_offers_is_never_seen_wherever_it_is_split() {
     for cut in 1..longest {
         stage.upstream.change(|script| script.cut = Some(cut));
         let mut client = stage.gateway.client();
-        let mut heard = vec![client.command("a", &format!("LOGIN alice {literal}"))];
+        client.send(&format!("a LOGIN alice {literal}\r\n"));
+        let mut heard = client.until("a");
         assert!(
-            heard[0].starts_with("a OK [CAPABILITY IMAP4rev1 IDLE"),
+            heard
+                .last()
+                .unwrap()
+                .starts_with("a OK [CAPABILITY IMAP4rev1 IDLE"),
             "{cut}: {heard:?}"
         );
         for (tag, command) in [("b", "CAPABILITY"), ("c", "SELECT INBOX"), ("d", "ENABLE X")] {
@@ -422,6 +554,27 @@ fn what_comes_before_the_tagged_success_is_filtered_too() {
 }
 
 #[test]
+fn no_success_offers_anything_whatever_it_looks_like() {
+    for success in [
+        "OK [REFERRAL imap://thief.example/] in",
+        "OK [REFERRAL imap://thief.example/] [CAPABILITY IMAP4rev1 UNAUTHENTICATE] in",
+        "OK [CAPABILITY IMAP4rev1 UNAUTHENTICATE] [REFERRAL imap://thief.example/] in",
+        "OK [CAPABILITY IMAP4rev1 UNAUTHENTICATE]in",
+        "OK [CAPABILITY IMAP4rev1 UNAUTHENTICATE",
+        "OK  [Capability\tIMAP4rev1 COMPRESS=DEFLATE] in",
+        "ok [capability imap4rev1 compress=deflate login-referrals mailbox-referrals]",
+        "OK [CAPABILITY IMAP4rev1 {14}]",
+    ] {
+        let stage = Stage::new(Script { success, ..OFFERING });
+        let mut client = stage.gateway.client();
+        client.send(&format!("a LOGIN alice secret@{}\r\n", stage.alice.code()));
+        let heard = client.until("a");
+        assert!(heard.last().unwrap().starts_with("a OK"), "{success}: {heard:?}");
+        assert_unoffered(&heard, success);
+    }
+}
+
+#[test]
 fn a_refusal_refers_nobody_elsewhere() {
     for text in [
         "[REFERRAL imap://thief.example/] there",
@@ -436,6 +589,34 @@ fn a_refusal_refers_nobody_elsewhere() {
         let heard = client.until("a");
         assert!(heard.last().unwrap().starts_with("a NO"), "{heard:?}");
         assert_unoffered(&heard, text);
+    }
+}
+
+#[test]
+fn no_greeting_leads_elsewhere() {
+    for (greeting, answer) in [
+        (
+            "* BYE [REFERRAL imap://thief.example/] moved",
+            "a NO [UNAVAILABLE]",
+        ),
+        // Somebody is signed in whom nobody has asked for (P16).
+        ("* PREAUTH [CAPABILITY IMAP4rev1 UNAUTHENTICATE] in", "a NO ["),
+        ("* OK [REFERRAL imap://thief.example/] hello", "a OK"),
+        ("* OK [CAPABILITY IMAP4rev1 COMPRESS=DEFLATE]hello", "a OK"),
+    ] {
+        let stage = Stage::new(Script { greeting, ..OFFERING });
+        let mut client = stage.gateway.client();
+        client.send(&format!("a LOGIN alice secret@{}\r\n", stage.alice.code()));
+        let heard = client.until("a");
+        assert!(heard.last().unwrap().starts_with(answer), "{greeting}: {heard:?}");
+        assert_unoffered(&heard, greeting);
+        if answer != "a OK" {
+            let received = stage.upstream.received();
+            assert!(
+                received.is_empty(),
+                "a password went to a server that had not asked for it"
+            );
+        }
     }
 }
 

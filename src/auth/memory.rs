@@ -23,6 +23,7 @@ use super::bounded::Bounded;
 use super::pace::Pace;
 use super::throttle::{self, Distinct, NetworkNotes};
 use super::{AccessSettings, Now, PaceSettings};
+use crate::secret::keyed_hash;
 use crate::store::records::{DeviceId, Devices, PersonId, Tag};
 use ipnet::IpNet;
 use ring::hmac;
@@ -533,13 +534,10 @@ impl Memory {
 
     /// HMAC-SHA-256 under the key made at start. All parts but the last have a fixed length.
     fn sign(&self, label: u8, parts: &[&[u8]]) -> [u8; 32] {
-        let mut context = hmac::Context::with_key(&self.key);
-        context.update(&[label]);
-        for part in parts {
-            context.update(part);
-        }
+        let label = [label];
+        let parts: Vec<&[u8]> = std::iter::once(&label[..]).chain(parts.iter().copied()).collect();
         let mut out = [0; 32];
-        out.copy_from_slice(context.sign().as_ref());
+        out.copy_from_slice(keyed_hash(&self.key, &parts).as_ref());
         out
     }
 }

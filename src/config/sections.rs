@@ -71,10 +71,7 @@ pub(super) fn settings(
         pace,
         ..access
     });
-    let log = LogSettings {
-        level: log_level(root.table("log")),
-        ..LogSettings::default()
-    };
+    let log = log_settings(root.table("log"));
     root.finish();
 
     let data_dir = data_dir?;
@@ -818,9 +815,10 @@ fn refusals(pace: &mut PaceSettings, mut section: Section<'_, '_>, findings: &Fi
     section.finish();
 }
 
-fn log_level(section: Option<Section<'_, '_>>) -> log::LevelFilter {
+fn log_settings(section: Option<Section<'_, '_>>) -> LogSettings {
     use log::LevelFilter::{Debug, Error, Info, Trace, Warn};
-    let Some(mut section) = section else { return Info };
+    let mut log = LogSettings::default();
+    let Some(mut section) = section else { return log };
     let levels = [
         ("error", Error),
         ("warn", Warn),
@@ -828,11 +826,13 @@ fn log_level(section: Option<Section<'_, '_>>) -> log::LevelFilter {
         ("debug", Debug),
         ("trace", Trace),
     ];
-    let level = section
-        .optional("level", choice(&levels))
-        .map_or(Info, |found| found.value);
+    for (target, key) in [(&mut log.level, "level"), (&mut log.libraries, "libraries")] {
+        if let Some(found) = section.optional(key, choice(&levels)) {
+            *target = found.value;
+        }
+    }
     section.finish();
-    level
+    log
 }
 
 fn set_span(

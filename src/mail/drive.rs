@@ -1,6 +1,7 @@
 //! One machine on one stream: feeds input, sends output, waits. Names no protocol and decides nothing.
 
 use crate::net::{Stream, pool};
+use crate::secret::extend_wiping;
 use crate::wire::{CloseCause, Machine, OutBuf, Step};
 use std::future::poll_fn;
 use std::io;
@@ -108,7 +109,11 @@ impl<M: Machine + ?Sized> Drive<M> {
                 count => taken += count,
             }
         }
-        self.unread.drain(..taken);
+        if taken > 0 {
+            // What is taken would stay behind the end of a buffer that lives as long as the connection.
+            let rest = self.unread[taken..].to_vec();
+            self.unread = Zeroizing::new(rest);
+        }
         if self.ended && self.unread.is_empty() {
             self.machine.end_of_input();
         }
@@ -134,7 +139,7 @@ impl<M: Machine + ?Sized> Drive<M> {
                 0 => self.ended = true,
                 count => {
                     buffer.wipe_on_return(count);
-                    self.unread.extend_from_slice(&buffer[..count]);
+                    extend_wiping(&mut self.unread, &buffer[..count]);
                 }
             }
             Poll::Ready(Ok(()))

@@ -195,7 +195,7 @@ impl<'a> Login<'a> {
         }
         let (client, machine, unread) = drive.into_parts();
         let mut to_upstream = machine.into_leftover();
-        to_upstream.0.extend_from_slice(&unread);
+        to_upstream.extend(&unread);
         let tls = client.tls_version();
         let relay = Relay {
             client,

@@ -25,6 +25,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep_until};
+use zeroize::{Zeroize, Zeroizing};
 
 /// A session after sign-in.
 pub struct Relay {
@@ -421,7 +422,7 @@ impl Splice<'_> {
     }
 
     fn inspect_held(&mut self, direction: Direction, cx: &mut Context<'_>) -> Result<Progress, CloseCause> {
-        let held = std::mem::take(&mut self.flow(direction).held);
+        let held = Zeroizing::new(std::mem::take(&mut self.flow(direction).held));
         self.inspect(direction, &held, cx)?;
         Ok(Progress::Made)
     }
@@ -458,8 +459,13 @@ impl Splice<'_> {
             Poll::Ready(Ok(count)) => count,
             Poll::Ready(Err(error)) => return Err(cause_of(direction, &error)),
         };
+        if direction == Direction::Up {
+            // A program that has lost its way says its password again. Downward it is mail, of which there is much more.
+            burst.wipe_on_return(held + count);
+        }
         self.last_activity = Instant::now();
         let flow = self.flow(direction);
+        flow.held.zeroize();
         flow.held = Vec::new();
         if flow.broken {
             return Ok(Progress::Made);

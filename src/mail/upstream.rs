@@ -160,7 +160,7 @@ impl Upstream {
     fn signed_in(&self, drive: Drive<dyn ClientMachine>) -> Signed {
         let (stream, machine, unread) = drive.into_parts();
         let mut ready = machine.into_ready();
-        ready.leftover.0.extend_from_slice(&unread);
+        ready.leftover.extend(&unread);
         Signed::In(Box::new(Proven {
             stream,
             ready,

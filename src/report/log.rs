@@ -24,6 +24,8 @@ use std::time::{Duration, SystemTime};
 pub struct LogSettings {
     /// The least important level that is written.
     pub level: LevelFilter,
+    /// The same for the libraries that the program is made of. No louder than `level`.
+    pub libraries: LevelFilter,
     /// In which form.
     pub format: Format,
 }
@@ -41,6 +43,7 @@ impl Default for LogSettings {
     fn default() -> Self {
         LogSettings {
             level: LevelFilter::Info,
+            libraries: LevelFilter::Warn,
             format: Format::Text,
         }
     }
@@ -53,8 +56,13 @@ impl Default for LogSettings {
 pub fn init(settings: LogSettings) -> Result<LogGuard, LogError> {
     let (funnel, guard) = funnel(io::stderr()).map_err(|error| LogError::Thread(error.to_string()))?;
     let Format::Text = settings.format;
-    env_logger::Builder::new()
-        .filter_level(settings.level.min(OTHERS))
+    let libraries = settings.level.min(settings.libraries);
+    let mut builder = env_logger::Builder::new();
+    for (module, loudest) in CAPPED {
+        builder.filter_module(module, libraries.min(loudest));
+    }
+    builder
+        .filter_level(libraries)
         .filter_module(env!("CARGO_CRATE_NAME"), settings.level)
         .target(env_logger::Target::Pipe(Box::new(funnel)))
         .write_style(env_logger::WriteStyle::Never)
@@ -87,8 +95,11 @@ impl fmt::Display for LogError {
 
 impl std::error::Error for LogError {}
 
-/// Dependencies log less: at their lower levels some of them show protocol bytes.
-const OTHERS: LevelFilter = LevelFilter::Warn;
+/// Modules of libraries that show secrets at louder levels than these, whatever the settings say.
+const CAPPED: [(&str, LevelFilter); 1] = [
+    // TRACE writes every key that is looked up, and one of them is the login: people type passwords there.
+    ("sled::tree", LevelFilter::Debug),
+];
 
 /// One record's line, without its end.
 fn line(now: Duration, record: &Record<'_>) -> String {

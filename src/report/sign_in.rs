@@ -2,6 +2,7 @@
 
 use super::{escape, rfc3339};
 use crate::reason::{Outcome, Protocol, Reason};
+use crate::secret::keyed_hash;
 use crate::store::records::{DeviceId, PersonId, SignInEntry, UnixTime};
 use ipnet::IpNet;
 use ring::hmac;
@@ -242,7 +243,7 @@ pub fn clean_hint(said: &str) -> String {
 /// What is written instead of a login that no person has: its length and a keyed hash of 48 bits, enough to see that two
 /// attempts typed the same. People type their passwords there.
 pub fn veiled_login(key: &hmac::Key, typed: &[u8]) -> String {
-    let tag = hmac::sign(key, typed);
+    let tag = keyed_hash(key, &[typed]);
     let hash = data_encoding::HEXLOWER.encode(&tag.as_ref()[..6]);
     format!("unknown:{}:{hash}", typed.len())
 }

@@ -3,6 +3,7 @@
 //! What is in it may be a password, so no copy stays behind: not when bytes are consumed, not when the buffer grows.
 //! Deliberately absent: any idea of a command. Each protocol says what a line means.
 
+use crate::secret::extend_wiping;
 use zeroize::Zeroize;
 
 /// Received bytes that no command has claimed yet.
@@ -111,19 +112,6 @@ pub fn first_line(bytes: &[u8]) -> &[u8] {
 pub fn without_end(line: &[u8]) -> &[u8] {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     line.strip_suffix(b"\r").unwrap_or(line)
-}
-
-/// Appends to a buffer of secrets. When it has to grow, the old allocation is wiped before it is freed, which
-/// [`Vec::extend_from_slice`] would not do.
-pub(crate) fn extend_wiping(buffer: &mut Vec<u8>, bytes: &[u8]) {
-    let needed = buffer.len() + bytes.len();
-    if needed > buffer.capacity() {
-        let mut larger = Vec::with_capacity(needed.max(buffer.capacity() * 2).max(64));
-        larger.extend_from_slice(buffer);
-        std::mem::swap(buffer, &mut larger);
-        larger.zeroize();
-    }
-    buffer.extend_from_slice(bytes);
 }
 
 #[cfg(test)]

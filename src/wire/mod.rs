@@ -17,10 +17,10 @@ pub mod line;
 pub mod sasl;
 
 use crate::reason::{Outage, Protocol, Refusal, Rejection};
-use crate::secret::Secret;
+use crate::secret::{Secret, extend_wiping};
 use std::net::SocketAddr;
 use std::time::Instant;
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 /// Output on its way to a peer; zeroed when dropped, because it may hold credentials.
 #[derive(Default)]
@@ -34,7 +34,7 @@ impl OutBuf {
 
     /// Appends bytes.
     pub fn push(&mut self, bytes: &[u8]) {
-        line::extend_wiping(&mut self.0, bytes);
+        extend_wiping(&mut self.0, bytes);
     }
 
     /// Appends a line and its CRLF.
@@ -233,13 +233,14 @@ pub enum ServerEvent {
     PasswordInClear,
 }
 
-/// The upstream's success, as its client machine saw it, for the server machine to word for its client.
+/// The upstream's success, as its client machine saw it, for the server machine to word for its client. Upstreams say back
+/// what they were told, so it may hold a password.
 #[derive(Debug, Default)]
 pub struct Success {
     /// Untagged lines before the success, filtered, each with its CRLF, in order.
-    pub before: Vec<u8>,
+    pub before: Zeroizing<Vec<u8>>,
     /// The upstream's own success line without tag, capabilities and CRLF, for example `OK Logged in`.
-    pub line: Vec<u8>,
+    pub line: Zeroizing<Vec<u8>>,
     /// Capabilities that came with the success, filtered, in the upstream's order.
     pub capabilities: Option<Vec<String>>,
 }
@@ -247,6 +248,13 @@ pub struct Success {
 /// What is left over when a machine has done its work: bytes received but not consumed.
 #[derive(Default)]
 pub struct Leftover(pub Vec<u8>);
+
+impl Leftover {
+    /// More bytes of the same side.
+    pub fn extend(&mut self, bytes: &[u8]) {
+        extend_wiping(&mut self.0, bytes);
+    }
+}
 
 impl Drop for Leftover {
     fn drop(&mut self) {

@@ -198,9 +198,15 @@ pub struct Phone {
 impl Phone {
     /// Scans the seed.
     pub fn new(base32: &str) -> Phone {
+        Phone::with_digits(base32, 6)
+    }
+
+    /// Scans the seed of a token whose codes have that many digits.
+    pub fn with_digits(base32: &str, digits: u8) -> Phone {
         let seed = data_encoding::BASE32_NOPAD.decode(base32.as_bytes()).unwrap();
+        let builder = totp_rs::Builder::new().with_secret(seed);
         Phone {
-            token: totp_rs::Builder::new().with_secret(seed).build().unwrap(),
+            token: builder.with_digits(digits).build().unwrap(),
         }
     }
 
@@ -217,12 +223,11 @@ impl Phone {
             .to_string()
     }
 
-    /// A code that is right at no step anywhere near now.
+    /// A code that is right at no step anywhere near now, and that stands nowhere by chance.
     pub fn wrong_code(&self) -> String {
         let near: Vec<String> = (-10..=10).map(|step| self.code_at(step)).collect();
-        (0..)
-            .map(|n| format!("{n:06}"))
-            .find(|code| !near.contains(code))
-            .unwrap()
+        let digits = near[0].len();
+        let codes = (1..).map(|n: u64| format!("{:0digits$}", n * 73_910_264 % 10_u64.pow(digits as u32)));
+        codes.into_iter().find(|code| !near.contains(code)).unwrap()
     }
 }

@@ -125,8 +125,13 @@ impl FakeUpstream {
 
     /// Blocks until the needle was received.
     pub fn wait_for(&self, needle: &[u8]) {
+        self.wait_for_behind(0, needle);
+    }
+
+    /// The same, behind the first `count` bytes.
+    pub fn wait_for_behind(&self, count: usize, needle: &[u8]) {
         let mut received = self.shared.received.lock().unwrap();
-        while !contains(&received, needle) {
+        while !contains(&received[count..], needle) {
             received = self.shared.changed.wait(received).unwrap();
         }
     }
@@ -237,15 +242,10 @@ fn serve(socket: TcpStream, script: &Script, shared: &Arc<Shared>) -> io::Result
                 wire.send("+ idling\r\n")?;
             }
             "APPEND" if rest.contains("Refused") => wire.send(&format!("{tag} NO not there\r\n"))?,
+            "APPEND" if rest.contains("Misread") => wire.send(&format!("{tag} BAD what\r\n"))?,
             "APPEND" => {
-                let size: usize = rest
-                    .rsplit('{')
-                    .next()
-                    .and_then(|n| n.trim_end_matches(['}', '+']).parse().ok())
-                    .unwrap();
-                wire.send("+ go\r\n")?;
-                wire.skip(size)?;
-                wire.line()?;
+                let size = announced(rest).unwrap();
+                wire.literals(rest.to_owned())?;
                 wire.send(&format!("{tag} OK appended {size}\r\n"))?;
             }
             _ if line.eq_ignore_ascii_case("DONE") => wire.send(&format!("{idling} OK idled\r\n"))?,
@@ -368,31 +368,29 @@ impl Wire {
 
     /// Appends literals for as long as the line announces one.
     fn literals(&mut self, mut text: String) -> io::Result<String> {
-        while let Some(size) = text
-            .strip_suffix('}')
-            .and_then(|t| t.rsplit('{').next()?.parse::<usize>().ok())
-        {
+        let mut size = announced(&text);
+        while let Some(octets) = size {
             self.send("+ go\r\n")?;
-            let mut literal = vec![0; size];
+            let mut literal = vec![0; octets];
             self.io.read_exact(&mut literal)?;
             self.record(&literal);
+            let line = self.line()?;
+            size = announced(&line);
             text.push_str(&String::from_utf8_lossy(&literal));
-            text.push_str(&self.line()?);
+            text.push_str(&line);
         }
         Ok(text)
-    }
-
-    fn skip(&mut self, count: usize) -> io::Result<()> {
-        let mut bytes = vec![0; count];
-        self.io.read_exact(&mut bytes)?;
-        self.record(&bytes);
-        Ok(())
     }
 
     fn record(&self, bytes: &[u8]) {
         self.shared.received.lock().unwrap().extend_from_slice(bytes);
         self.shared.changed.notify_all();
     }
+}
+
+/// The size of the literal that waits behind this line.
+fn announced(line: &str) -> Option<usize> {
+    line.strip_suffix('}')?.rsplit('{').next()?.parse().ok()
 }
 
 fn base64_decode(text: &str) -> Vec<u8> {

@@ -111,7 +111,7 @@ fn admitted(mut machine: Box<dyn ServerMachine>, mut record: Record, rest: &[u8]
     let taken = machine.input(rest);
     assert!(taken <= 128, "takes {taken} octets behind an undecided sign-in");
     machine.admit(Success {
-        line: b"OK in".to_vec(),
+        line: b"OK in".to_vec().into(),
         ..Success::default()
     });
     let mut out = OutBuf::new();
@@ -244,6 +244,11 @@ fn run_guard(input: &[u8], size: usize, lateness: usize) -> (Vec<String>, Vec<u8
     for verb in &session.upstream.ran {
         assert!(!REFUSED.contains(&verb.as_str()), "{verb} went through");
     }
+    assert!(
+        !session.upstream.introduced.contains("x-originating"),
+        "an address was claimed: {}",
+        session.upstream.introduced
+    );
     let said = String::from_utf8_lossy(&session.relay.to_client).to_uppercase();
     assert!(
         !said.contains("CAPABILITY IMAP4REV1 UNAUTH"),

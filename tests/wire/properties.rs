@@ -162,42 +162,37 @@ fn check_closes(bytes: &str, cause: CloseCause) {
 }
 
 #[test]
-fn no_refused_verb_passes_in_any_letter_case() {
+fn no_refused_verb_passes_in_any_letter_case_wherever_it_is_split() {
     for verb in REFUSED {
         let word = if verb == "COMPRESS" { "NO" } else { "BAD" };
-        for spelling in spellings(verb) {
-            let bytes = format!("a NOOP\r\nb {spelling} x y\r\nc NOOP\r\nd   {spelling}\r\n");
+        for (nth, spelling) in spellings(verb).enumerate() {
+            let bytes = format!("b {spelling} x y\r\nd   {spelling}\r\n").into_bytes();
+            // Another cut for each spelling: all of both would be a product of hundreds of thousands.
+            let (first, second) = bytes.split_at(nth % bytes.len());
             let mut session = Session::new(0);
-            session.client_says(bytes.as_bytes());
-            assert_eq!(session.upstream.ran, ["NOOP", "NOOP"], "{spelling}");
-            let heard = String::from_utf8_lossy(&session.relay.to_client).into_owned();
+            session.client_says(first);
+            session.client_says(second);
+            assert!(session.upstream.ran.is_empty(), "{spelling}");
+            let heard = String::from_utf8_lossy(&session.relay.to_client);
             assert!(
-                heard.contains(&format!("\r\nb {word} ")) && heard.contains(&format!("\r\nd {word} ")),
+                heard.starts_with(&format!("b {word} ")) && heard.contains(&format!("\r\nd {word} ")),
                 "{heard}"
             );
         }
     }
 }
 
-fn spellings(verb: &str) -> Vec<String> {
-    let alternating = |offset| {
+/// Every mix of upper and lower case.
+fn spellings(verb: &str) -> impl Iterator<Item = String> {
+    (0..1_u32 << verb.len()).map(move |mix| {
         let letters = verb.chars().enumerate();
         letters
-            .map(|(at, c)| {
-                if (at + offset) % 2 == 0 {
-                    c.to_ascii_lowercase()
-                } else {
-                    c
-                }
+            .map(|(at, letter)| match mix >> at & 1 {
+                1 => letter.to_ascii_lowercase(),
+                _ => letter,
             })
-            .collect::<String>()
-    };
-    vec![
-        verb.to_owned(),
-        verb.to_lowercase(),
-        alternating(0),
-        alternating(1),
-    ]
+            .collect()
+    })
 }
 
 #[test]
@@ -478,6 +473,200 @@ fn we_speak_between_lines_only() {
     assert_eq!(down, "* CAPABILITY IDLE\r\nb BAD You are signed in\r\n");
 }
 
+/// What goes up and comes down, for a client's ID cut at every position and in single octets.
+fn check_id(said: &str, up: &str, down: &str) {
+    let bytes = said.as_bytes();
+    let mut ways: Vec<Vec<&[u8]>> = (0..=bytes.len())
+        .map(|cut| vec![&bytes[..cut], &bytes[cut..]])
+        .collect();
+    ways.push(bytes.chunks(1).collect());
+    for pieces in ways {
+        let mut relay = Session::new(0).relay;
+        for piece in &pieces {
+            relay.receive(Direction::Up, piece);
+            relay.settle();
+        }
+        assert_eq!(relay.closed, None, "{said:?}");
+        assert_eq!(
+            String::from_utf8_lossy(&relay.to_upstream),
+            up,
+            "{said:?} in {pieces:?}"
+        );
+        assert_eq!(
+            String::from_utf8_lossy(&relay.to_client),
+            down,
+            "{said:?} in {pieces:?}"
+        );
+    }
+}
+
+#[test]
+fn an_id_after_sign_in_claims_no_address() {
+    let plain = "a ID (\"name\" \"K-9\")\r\n";
+    check_id(plain, plain, "");
+    check_id("a id NIL\r\n", "a ID NIL\r\n", "");
+    check_id("a ID ()\n", "a ID NIL\r\n", "");
+    check_id(
+        "a ID (\"x-originating-ip\" \"192.0.2.1\")\r\n",
+        "a ID NIL\r\n",
+        "",
+    );
+    for key in [
+        "x-originating-ip",
+        "X-Originating-IP",
+        "X-PROXY-TTL",
+        " x-session-id",
+        "x\tx",
+    ] {
+        check_id(
+            &format!("a ID (\"{key}\" \"192.0.2.1\" \"name\" \"K-9\")\r\n"),
+            plain,
+            "",
+        );
+        for (plus, asked) in [("+", ""), ("", "+ OK\r\n")] {
+            check_id(
+                &format!(
+                    "a ID ({{{}{plus}}}\r\n{key} {{9{plus}}}\r\n192.0.2.1 name K-9)\r\nb NOOP\r\n",
+                    key.len()
+                ),
+                &format!("{plain}b NOOP\r\n"),
+                &asked.repeat(2),
+            );
+        }
+    }
+    // Line ends, quotes and commands in a literal are no more than odd characters.
+    check_id(
+        "a ID (name {12+}\r\n\"\r\nb LOGIN x)\r\n",
+        "a ID (\"name\" \"???b LOGIN x\")\r\n",
+        "",
+    );
+}
+
+#[test]
+fn what_is_no_id_goes_nowhere() {
+    let bad = "a BAD ID needs NIL or a list of at most 30 pairs\r\n";
+    for id in [
+        "a ID\r\n",
+        "a ID x\r\n",
+        "a ID (\"x-originating-ip\" \"192.0.2.1\"\r\n",
+        "a ID (\"name\" \"K-9\") (\"x-originating-ip\" \"192.0.2.1\")\r\n",
+        "a ID (name\tK-9)\r\n",
+        "a ID (\"name\" \"a\rb\")\r\n",
+        "a ID (NIL NIL)\r\n",
+    ] {
+        check_id(&format!("{id}b NOOP\r\n"), "b NOOP\r\n", bad);
+    }
+    for id in ["a ID ({65536+}\r\n", "a ID ({99999999999999999999}\r\n"] {
+        check_closes(id, CloseCause::TooLong);
+    }
+    let mut session = Session::new(0);
+    session.client_says(b"a ID (\"");
+    for _ in 0..40 {
+        session.client_says(&[b'x'; 2048]);
+    }
+    assert_eq!(session.relay.closed, Some(CloseCause::TooLong));
+}
+
+#[test]
+fn a_literal_of_an_id_is_asked_for_between_lines_only() {
+    let script = [
+        ('<', "a FETCH 1 ALL\r\n"),
+        ('>', "* 1 FETCH (X {5}\r\nab"),
+        ('<', "b ID ({4}\r\n"),
+    ];
+    assert_eq!(by_hand(&script).1, "* 1 FETCH (X {5}\r\nab");
+    let rest = [('>', "cde)\r\na OK\r\n"), ('<', "name K-9)\r\n")];
+    assert_eq!(
+        by_hand(&[&script[..], &rest].concat()),
+        (
+            "a FETCH 1 ALL\r\nb ID (\"name\" \"K-9\")\r\n".to_owned(),
+            "* 1 FETCH (X {5}\r\nabcde)\r\na OK\r\n+ OK\r\n".to_owned()
+        )
+    );
+}
+
+/// The session after the script.
+fn closed_after(script: &[(Direction, &str)]) -> Option<CloseCause> {
+    let mut relay = Session::new(0).relay;
+    for (direction, bytes) in script {
+        relay.receive(*direction, bytes.as_bytes());
+        relay.settle();
+    }
+    relay.closed
+}
+
+#[test]
+fn an_untagged_bad_leaves_no_literal_waiting() {
+    let append = "b APPEND box {3}\r\n";
+    // The upstream does not take `#` for a tag, so it cannot say whose fault it was.
+    let script = [('<', "# NOOP\r\n"), ('>', "* BAD no tag\r\n"), ('<', append)];
+    assert_eq!(by_hand(&script).0, format!("# NOOP\r\n{append}"));
+    // Two wait and one was bad: until one more is answered nobody knows which.
+    let script = [
+        ('<', "# NOOP\r\na SELECT x\r\n"),
+        ('>', "* BAD no tag\r\n"),
+        ('<', append),
+    ];
+    assert_eq!(by_hand(&script).0, "# NOOP\r\na SELECT x\r\nb APPEND box ");
+    let answered = [&script[..], &[('>', "a OK selected\r\n")]].concat();
+    assert_eq!(by_hand(&answered).0, format!("# NOOP\r\na SELECT x\r\n{append}"));
+    // In the middle of a line.
+    let script = [
+        ('<', "# SEARCH x"),
+        ('>', "* BAD no tag\r\n"),
+        ('<', " y\r\n"),
+        ('<', append),
+    ];
+    assert_eq!(by_hand(&script).0, format!("# SEARCH x y\r\n{append}"));
+    // IDLE as well.
+    let script = [
+        ('<', "# NOOP\r\n"),
+        ('>', "* BAD no tag\r\n"),
+        ('<', "i IDLE\r\n"),
+    ];
+    assert_eq!(by_hand(&script).0, "# NOOP\r\ni IDLE\r\n");
+}
+
+#[test]
+fn a_late_answer_behind_an_untagged_bad_decides_nothing() {
+    // Were the late answer taken for APPEND's, its `+` would be taken for the next one's.
+    let script = [
+        ('<', "a NOOP x\r\n"),
+        ('>', "* BAD strange\r\n"),
+        ('<', "a APPEND box {3}\r\n"),
+    ];
+    assert_eq!(by_hand(&script).0, "a NOOP x\r\na APPEND box ");
+    let late = [&script[..], &[('>', "a BAD strange\r\n")]].concat();
+    assert_eq!(by_hand(&late).0, "a NOOP x\r\na APPEND box {3}\r\n");
+    // IDLE with the tag of a doubted command.
+    let script = [('<', "a NOOP x\r\n"), ('>', "* BAD x\r\n"), ('<', "a IDLE\r\n")];
+    assert_eq!(by_hand(&script).0, "a NOOP x\r\n");
+}
+
+#[test]
+fn an_untagged_bad_in_the_place_of_a_go_ahead_ends_the_session() {
+    for command in ["# APPEND box {3}\r\n", "# IDLE\r\n"] {
+        let script = [(Direction::Up, command), (Direction::Down, "* BAD no tag\r\n")];
+        assert_eq!(closed_after(&script), Some(CloseCause::Desync), "{command}");
+    }
+    let script = [
+        (Direction::Up, "# SEARCH x"),
+        (Direction::Down, "* BAD no tag\r\n"),
+        (Direction::Up, " {3}\r\n"),
+    ];
+    assert_eq!(closed_after(&script), Some(CloseCause::Desync));
+    let many: Vec<(Direction, &str)> = [
+        (Direction::Up, "# NOOP\r\n"),
+        (Direction::Down, "* BAD no tag\r\n"),
+    ]
+    .into_iter()
+    .cycle()
+    .take(2 * 257)
+    .collect();
+    assert_eq!(closed_after(&many[..2 * 256]), None);
+    assert_eq!(closed_after(&many), Some(CloseCause::Desync));
+}
+
 /// What comes down, for an upstream's bytes cut at every position.
 fn check_down(said: &str, heard: &str) {
     for cut in 0..=said.len() {
@@ -521,8 +710,61 @@ fn capabilities_and_referrals_are_filtered_at_every_cut() {
             "* 1 FETCH (A {0}\r\n B {1}\r\nx C ~{2}\r\nyz)\r\n+ x {5}\r\na OK y {9}\r\n",
         ),
         ("\r\nnonsense\r\n* \r\n", "\r\nnonsense\r\n* \r\n"),
+        // Some clients take several blanks for one, or read a code that does not end.
+        ("*   CAPABILITY COMPRESS=X IDLE\r\n", "* CAPABILITY IDLE\r\n"),
+        ("* \tCAPABILITY\tUNAUTHENTICATE IDLE\r\n", "* CAPABILITY IDLE\r\n"),
+        (
+            "a  OK  [CAPABILITY\tCOMPRESS=X IDLE] x\r\n",
+            "a OK [CAPABILITY IDLE] x\r\n",
+        ),
+        (
+            "* OK [CAPABILITY COMPRESS=X IDLE]x\r\n",
+            "* OK [CAPABILITY IDLE] x\r\n",
+        ),
+        (
+            "* OK [CAPABILITY COMPRESS=X IDLE\r\n",
+            "* OK [CAPABILITY IDLE] -\r\n",
+        ),
+        ("a NO [REFERRAL imap://x/\r\n", "a NO -\r\n"),
+        (
+            "* NO [REFERRAL imap://x/] [CAPABILITY COMPRESS=X] [REFERRAL imap://x/] y\r\n",
+            "* NO y\r\n",
+        ),
+        (
+            "* CAPABILITY IDLE {16}\r\nCOMPRESS=DEFLATE\r\n",
+            "* CAPABILITY IDLE\r\nCOMPRESS=DEFLATE\r\n",
+        ),
     ] {
         check_down(said, heard);
+    }
+}
+
+#[test]
+fn what_clients_read_differently_ends_the_session() {
+    let zeros = "0".repeat(30);
+    for said in [
+        "* X {3+}\r\n".to_owned(),
+        "* X {9223372036854775808}\r\n".to_owned(),
+        format!("* X {{{zeros}3}}\r\n"),
+        format!("* X {{3{zeros}\r\n* X {{{zeros}+}}\r\n"),
+        format!("* {} CAPABILITY X\r\n", " ".repeat(20)),
+        format!("* OK {} [CAPABILITY X] x\r\n", " ".repeat(20)),
+    ] {
+        for cut in 0..=said.len() {
+            let script = [(Direction::Down, &said[..cut]), (Direction::Down, &said[cut..])];
+            assert_eq!(
+                closed_after(&script),
+                Some(CloseCause::Desync),
+                "{said:?} cut at {cut}"
+            );
+        }
+    }
+    for said in [
+        format!("* X {zeros}}}\r\n"),
+        format!("* X {{a{zeros}}}\r\n"),
+        format!("* X {{{zeros}\r\n}}\r\n"),
+    ] {
+        check_down(&said, &said);
     }
 }
 

@@ -164,6 +164,8 @@ pub(crate) struct Upstream {
     early: bool,
     /// Verbs that were run, in upper case, in order.
     pub(crate) ran: Vec<String>,
+    /// What an ID said, in lower case.
+    pub(crate) introduced: String,
 }
 
 impl Upstream {
@@ -232,8 +234,13 @@ impl Upstream {
 
     fn run(&mut self, answers: &mut Vec<u8>) {
         let (tag, verb) = self.parts();
-        self.command.clear();
+        let command = std::mem::take(&mut self.command);
         match verb.as_str() {
+            "ID" => {
+                self.introduced
+                    .push_str(&String::from_utf8_lossy(&command).to_lowercase());
+                reply(answers, &tag, "OK");
+            }
             "IDLE" => {
                 answers.extend_from_slice(b"* 3 EXISTS\r\n+ idling\r\n");
                 self.idling = Some(tag);

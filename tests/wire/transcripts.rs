@@ -377,8 +377,8 @@ impl Side for ServerSide {
                 let (capabilities, before) = capabilities.split_once(" | ").unwrap_or((capabilities, ""));
                 let list: Vec<String> = capabilities.split_whitespace().map(str::to_owned).collect();
                 self.machine().admit(Success {
-                    before: unescaped(before),
-                    line: line.as_bytes().to_vec(),
+                    before: unescaped(before).into(),
+                    line: line.as_bytes().to_vec().into(),
                     capabilities: (!list.is_empty()).then_some(list),
                 });
             }

@@ -11,6 +11,7 @@
 //! Deliberately absent: tokio. A [`Socket`] says `WouldBlock`, and who waits for it is the caller's business.
 
 use crate::net::pool;
+use crate::secret::extend_wiping;
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
@@ -364,7 +365,7 @@ impl<S: Session> Driver<S> {
                         let record = record?;
                         discard += record.discard;
                         let rest = sink.take(record.payload);
-                        self.plain.extend_from_slice(rest);
+                        extend_wiping(&mut self.plain, rest);
                     }
                     None
                 }

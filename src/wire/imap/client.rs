@@ -1,13 +1,15 @@
 //! Our face to the upstream: greeting, TLS, capabilities, ID, then one sign-in and its verdict.
 
-use super::{Condition, Gather, Gathered, Status, capabilities, cleaned_status, push_reply, split_word};
+use super::{Condition, Gather, Gathered, Status, capabilities, cleaned_status, id, push_reply, split_word};
 use crate::reason::{Outage, Rejection};
+use crate::secret::extend_wiping;
 use crate::wire::line::{Inbox, first_line, without_end};
 use crate::wire::{
     ClientEvent, ClientFacts, ClientMachine, Leftover, Machine, OutBuf, Ready, Step, Success, UpstreamTls,
     sasl,
 };
 use std::time::Instant;
+use zeroize::Zeroizing;
 
 /// The IMAP client machine. It has no deadline of its own; its driver has.
 pub(super) struct Client {
@@ -118,7 +120,8 @@ impl Client {
     }
 
     fn response(&mut self, end: usize, out: &mut OutBuf) -> Report {
-        let response = self.inbox.as_slice()[..end].to_vec();
+        // An upstream may say back what it was sent.
+        let response = Zeroizing::new(self.inbox.as_slice()[..end].to_vec());
         self.inbox.consume(end);
         self.gather = Gather::default();
         if self.state == State::ExpectGreeting {
@@ -182,11 +185,11 @@ impl Client {
             // `* OK [CAPABILITY ...] text` says nothing that the client will not hear with its success.
             Some(status) if status.has_code("CAPABILITY") => {}
             Some(status) => {
-                before.extend_from_slice(b"* ");
-                before.extend_from_slice(&cleaned_status(&status, rest));
-                before.extend_from_slice(b"\r\n");
+                extend_wiping(before, b"* ");
+                extend_wiping(before, cleaned_status(&status, rest).as_slice());
+                extend_wiping(before, b"\r\n");
             }
-            None => before.extend_from_slice(response),
+            None => extend_wiping(before, response),
         }
         if before.len() > self.facts.limits.max_output {
             return self.unavailable(Outage::Misconfigured);
@@ -271,24 +274,16 @@ impl Client {
 
     /// `ID` with the client's own address first, which an upstream that trusts us takes over (P6, P90).
     fn introduce(&mut self, out: &mut OutBuf) -> Report {
-        let address = self.facts.client.ip().to_canonical();
-        let mut list = format!(
-            "ID (\"x-originating-ip\" \"{address}\" \"x-originating-port\" \"{}\"",
-            self.facts.client.port()
-        );
-        let pairs = self.facts.introduction.pairs.iter().take(super::MAX_ID_PAIRS - 2);
-        for (key, value) in pairs {
-            let pair = format!(
-                " {} {}",
-                quoted(key),
-                value.as_deref().map_or("NIL".to_owned(), quoted)
-            );
-            if list.len() + pair.len() < MAX_ID_COMMAND {
-                list.push_str(&pair);
-            }
-        }
-        list.push(')');
-        self.command(&list, State::ExpectIdAnswer, out)
+        let fact = |key: &str, value: String| (key.as_bytes().to_vec(), Some(value.into_bytes()));
+        let ours = [
+            fact(
+                "x-originating-ip",
+                self.facts.client.ip().to_canonical().to_string(),
+            ),
+            fact("x-originating-port", self.facts.client.port().to_string()),
+        ];
+        let command = id::command(ours.iter().chain(&self.facts.introduction.pairs));
+        self.command(&command, State::ExpectIdAnswer, out)
     }
 
     /// Chooses the way to sign in by what is offered.
@@ -549,15 +544,16 @@ fn outage_of(status: &Status<'_>) -> Outage {
 }
 
 /// The success without tag and capabilities, controls removed, because a client will read it as one line.
-fn success_line(status: &Status<'_>) -> Vec<u8> {
-    let mut line = b"OK ".to_vec();
-    if let Some(code) = status
-        .code
-        .filter(|_| !status.has_code("CAPABILITY") && !status.has_code("REFERRAL"))
-    {
-        line.extend_from_slice(&[b"[", code, b"] "].concat());
+fn success_line(status: &Status<'_>) -> Zeroizing<Vec<u8>> {
+    let mut line = Zeroizing::new(b"OK ".to_vec());
+    match status.code.filter(|_| !status.has_filtered_code()) {
+        Some(code) => {
+            for part in [b"[", code, b"] ", status.text] {
+                extend_wiping(&mut line, part);
+            }
+        }
+        None => extend_wiping(&mut line, status.cleaned_text()),
     }
-    line.extend_from_slice(status.text);
     line.retain(|byte| !byte.is_ascii_control());
     line
 }
@@ -578,20 +574,6 @@ fn push_quoted(out: &mut OutBuf, text: &[u8]) {
 fn announce(out: &mut OutBuf, literal: &[u8]) {
     out.line(&format!("{{{}}}", literal.len()));
 }
-
-/// A key or value of ID between quotes; what does not fit there becomes `?`.
-fn quoted(text: &[u8]) -> String {
-    let fits = |byte: &u8| *byte == b' ' || (byte.is_ascii_graphic() && !b"\"\\".contains(byte));
-    let inside: String = text
-        .iter()
-        .map(|byte| if fits(byte) { char::from(*byte) } else { '?' })
-        .collect();
-    format!("\"{inside}\"")
-}
-
-/// Longest ID command that we send, octets. Some upstreams read short lines only before sign-in; 4 KiB hold every ID that a
-/// real program sends.
-const MAX_ID_COMMAND: usize = 4 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -694,7 +676,7 @@ mod tests {
             "gp1 ID (\"x-originating-ip\" \"192.0.2.7\" \"x-originating-port\" \"50143\" \"name\" \"a?b?c???\" \"address\""
         ));
         assert!(
-            said.len() < MAX_ID_COMMAND + 16 && said.ends_with("\")\r\n") && said.lines().count() == 1,
+            said.len() < 4 * 1024 + 16 && said.ends_with("\")\r\n") && said.lines().count() == 1,
             "{}",
             said.len()
         );

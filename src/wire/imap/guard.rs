@@ -10,13 +10,17 @@
 //!   been answered. So a continuation or a tagged answer cannot belong to another command, not with equal tags either.
 //! - Upstreams say back what they did not understand, raw: Dovecot's `BAD ... Unexpected string as search key: X` goes on with
 //!   whatever lines the literal holds, and they would pass for its continuations. So only a message may hold line ends.
+//! - An ID is collected and written anew, without the keys by which an upstream that trusts us takes an address from us (P6).
 //! - What cannot be a command (no tag, no verb, a control character in them) is answered by us and never forwarded. A bare CR, a
 //!   NUL or an odd announcement in a line ends the session: upstreams differ about them.
 //!
 //! Downwards only line and literal positions are followed, to find continuations and tagged answers, to know when something
 //! may be said to the client, and to filter capabilities and referrals.
 
-use super::{Announcement, Condition, MAX_TAG, Status, capabilities, cleaned_status, is_tag, words};
+use super::{
+    Announcement, Args, Condition, FILTERED_CODES, Gather, Gathered, MAX_TAG, Status, capabilities,
+    cleaned_status, id, is_blank, is_tag, trim_blanks, words,
+};
 use crate::wire::line::{line_feed, without_end};
 use crate::wire::{CloseCause, Direction, Guard, HoldFor, MAX_HELD, OutBuf, Watch};
 use std::hash::{DefaultHasher, Hasher};
@@ -49,6 +53,8 @@ enum Up {
     ExpectIdling { tag: TagHash },
     /// The upstream idles; only DONE may pass.
     Idling { tag: TagHash },
+    /// Inside an ID.
+    Introducing(Box<Introduced>),
     /// Inside a command that does not pass.
     Dropping(Box<Dropped>),
 }
@@ -71,6 +77,15 @@ struct Command {
     tail: [u8; 3],
     /// What went up last may be the beginning of an announcement that is longer than any.
     long_brace: bool,
+    /// The upstream has said an untagged BAD, perhaps to this, although its last line end was not sent yet.
+    doubted: bool,
+}
+
+/// An ID, of which so much has come.
+#[derive(Default)]
+struct Introduced {
+    received: Vec<u8>,
+    gather: Gather,
 }
 
 /// A command that does not pass.
@@ -88,8 +103,8 @@ struct Dropped {
 enum Down {
     /// At the beginning of a line.
     Start,
-    /// Inside a line of data, behind this octet.
-    Data { last: u8 },
+    /// Inside a line of data, behind this octet, or in an announcement that is longer than any.
+    Data { last: u8, long_brace: bool },
     /// Before a literal.
     Literal { size: u64 },
     /// Inside a line of text, which announces nothing.
@@ -111,6 +126,9 @@ const MAX_COMMAND: usize = 64 * 1024;
 
 /// Longest announcement of a literal, octets.
 const MAX_ANNOUNCEMENT: usize = 24;
+
+/// The largest size of a literal (`number64`, RFC 9051 §9), octets.
+const MAX_NUMBER: u64 = i64::MAX as u64;
 
 /// Most commands that wait for their answers; more stay in the socket.
 const MAX_OUTSTANDING: usize = 256;
@@ -141,6 +159,7 @@ impl ImapGuard {
                 let tag = *tag;
                 self.idling(tag, bytes)
             }
+            Up::Introducing(_) => self.introduce(bytes),
             Up::Dropping(_) => self.drop_command(bytes),
         }
     }
@@ -161,6 +180,10 @@ impl ImapGuard {
             Beginning::Command { tag, verb, end } => match refusal_of(verb) {
                 Some(words) => self.begin_dropping(Some(answer(tag, words)), None, bytes),
                 None if verb.eq_ignore_ascii_case(b"IDLE") => self.idle(tag, end, bytes),
+                None if verb.eq_ignore_ascii_case(b"ID") => {
+                    self.up = Up::Introducing(Box::default());
+                    self.introduce(bytes)
+                }
                 None => self.line(Command::new(tag, verb), bytes, end),
             },
         }
@@ -249,7 +272,9 @@ impl ImapGuard {
             return Watch::Pass(length);
         }
         self.up = Up::Start;
-        if !command.answered {
+        if command.doubted {
+            self.outstanding.doubt(command.tag);
+        } else if !command.answered {
             self.outstanding.add(command.tag);
         }
         match line_end {
@@ -269,10 +294,10 @@ impl ImapGuard {
         let Ok(size) = u32::try_from(announcement.size) else {
             return Watch::Close(CloseCause::TooLong);
         };
-        if command.answered {
+        if command.answered || command.doubted {
             return Watch::Close(CloseCause::Desync);
         }
-        if !self.outstanding.is_empty() {
+        if !self.outstanding.lets_ask(command.tag) {
             return Watch::Hold(HoldFor::OtherSide);
         }
         let command = Command {
@@ -307,7 +332,7 @@ impl ImapGuard {
         if line_end >= MAX_PREFIX || without_end(&rest[..=line_end]).iter().any(|byte| *byte != b' ') {
             return self.begin_dropping(Some(answer(tag, "BAD IDLE takes no arguments")), None, bytes);
         }
-        if !self.outstanding.is_empty() {
+        if !self.outstanding.lets_ask(hash(tag)) {
             return Watch::Hold(HoldFor::OtherSide);
         }
         self.up = Up::ExpectIdling { tag: hash(tag) };
@@ -334,6 +359,74 @@ impl ImapGuard {
             Beginning::Bad { tag: name } | Beginning::Command { tag: name, .. } => {
                 self.begin_dropping(Some(answer(name, "BAD Send DONE first")), Some(tag), bytes)
             }
+        }
+    }
+
+    /// Takes an ID in, literals included, and sends it on in our words once it is whole.
+    fn introduce(&mut self, bytes: &[u8]) -> Watch {
+        let safe_to_speak = self.safe_to_speak();
+        let Up::Introducing(id) = &mut self.up else {
+            return Watch::Close(CloseCause::Desync);
+        };
+        let literal = id.gather.line.saturating_sub(id.received.len());
+        let count = match (literal, line_feed(bytes, 0)) {
+            (0, Some(0)) => return self.introduce_line(safe_to_speak),
+            (0, line_end) => line_end.unwrap_or(bytes.len()),
+            (literal, _) => bytes.len().min(literal),
+        };
+        if id.received.len() + count > MAX_COMMAND {
+            return Watch::Close(CloseCause::TooLong);
+        }
+        id.received.extend_from_slice(&bytes[..count]);
+        Watch::Replace(count, OutBuf::new())
+    }
+
+    /// The LF of an ID's line is next. What needs an answer to the client waits for a place to say it.
+    fn introduce_line(&mut self, safe_to_speak: bool) -> Watch {
+        let Up::Introducing(id) = &mut self.up else {
+            return Watch::Close(CloseCause::Desync);
+        };
+        id.received.push(b'\n');
+        let answer = match id.gather.advance(&id.received) {
+            Gathered::Partial => return Watch::Close(CloseCause::Desync),
+            Gathered::Announced { announcement, .. }
+                if announcement.size.saturating_add(id.received.len() as u64) > MAX_COMMAND as u64 =>
+            {
+                return Watch::Close(CloseCause::TooLong);
+            }
+            Gathered::Announced { announcement, behind } if announcement.eager || safe_to_speak => {
+                // Within the limit, which is of this type.
+                id.gather.accept(behind, announcement.size as usize);
+                if announcement.eager {
+                    return Watch::Replace(1, OutBuf::new());
+                }
+                Some(b"+ OK\r\n".to_vec())
+            }
+            Gathered::Announced { .. } => None,
+            Gathered::Whole(_) => match id.rewritten() {
+                Ok((tag, command)) => {
+                    self.outstanding.add(tag);
+                    self.up = Up::Start;
+                    return Watch::Replace(1, command);
+                }
+                Err(answer) if safe_to_speak => {
+                    self.up = Up::Start;
+                    Some(answer)
+                }
+                Err(_) => None,
+            },
+        };
+        match (answer, &mut self.up) {
+            (Some(answer), _) => {
+                let mut out = OutBuf::new();
+                out.push(&answer);
+                Watch::AnswerClient(1, out)
+            }
+            (None, Up::Introducing(id)) => {
+                id.received.pop();
+                Watch::Hold(HoldFor::OtherSide)
+            }
+            (None, _) => Watch::Close(CloseCause::Desync),
         }
     }
 
@@ -397,11 +490,14 @@ impl ImapGuard {
                 0 => self.response(bytes),
                 count => Watch::Pass(count),
             },
-            Down::Data { last } => self.data(last, bytes),
+            Down::Data { last, long_brace } => self.data(last, long_brace, bytes),
             Down::Literal { size } => {
-                self.down = Down::Data { last: 0 };
+                self.down = Down::Data {
+                    last: 0,
+                    long_brace: false,
+                };
                 match size {
-                    0 => self.data(0, bytes),
+                    0 => self.data(0, false, bytes),
                     _ => Watch::Opaque(size),
                 }
             }
@@ -417,14 +513,18 @@ impl ImapGuard {
     fn response(&mut self, bytes: &[u8]) -> Watch {
         match Response::parse(bytes) {
             Response::Undecided => Watch::Hold(HoldFor::More),
-            Response::Data => self.data(0, bytes),
-            Response::Text { tag } => {
-                self.answered(tag);
+            Response::Data => self.data(0, false, bytes),
+            Response::Odd => Watch::Close(CloseCause::Desync),
+            Response::Text { answers } | Response::Rewritten { answers } if self.is_in_doubt(answers) => {
+                Watch::Close(CloseCause::Desync)
+            }
+            Response::Text { answers } => {
+                self.answered(answers);
                 self.text(bytes)
             }
-            Response::Rewritten { tag } => match line_feed(bytes, 0) {
+            Response::Rewritten { answers } => match line_feed(bytes, 0) {
                 Some(end) if end < MAX_HELD => {
-                    self.answered(tag);
+                    self.answered(answers);
                     Watch::Replace(end + 1, rewritten(&bytes[..=end]))
                 }
                 None if bytes.len() <= MAX_HELD => Watch::Hold(HoldFor::More),
@@ -455,9 +555,19 @@ impl ImapGuard {
         }
     }
 
-    /// A tagged answer came, if there is a tag.
-    fn answered(&mut self, tag: Option<TagHash>) {
-        let Some(tag) = tag else { return };
+    /// Whether it cannot be told any more what the upstream will take the next bytes for.
+    fn is_in_doubt(&self, answers: Answers) -> bool {
+        let may_be_refused = matches!(self.up, Up::ExpectGoAhead { .. } | Up::ExpectIdling { .. });
+        answers == Answers::Somebody && (may_be_refused || self.outstanding.doubts_too_many())
+    }
+
+    /// A status response came.
+    fn answered(&mut self, answers: Answers) {
+        let tag = match answers {
+            Answers::Nothing => return,
+            Answers::Somebody => return self.somebody_answered(),
+            Answers::Tag(tag) => tag,
+        };
         match &mut self.up {
             Up::ExpectGoAhead { command, size, eager } if command.tag == tag => {
                 self.up = match *eager {
@@ -481,20 +591,39 @@ impl ImapGuard {
         }
     }
 
+    fn somebody_answered(&mut self) {
+        match &mut self.up {
+            Up::Line(command) | Up::Literal { command, .. } if self.outstanding.none_is_due() => {
+                command.doubted = true;
+            }
+            _ => self.outstanding.one_was_bad(),
+        }
+    }
+
     /// Goes on in a line of data, behind the octet `last`.
-    fn data(&mut self, last: u8, bytes: &[u8]) -> Watch {
+    fn data(&mut self, last: u8, long_brace: bool, bytes: &[u8]) -> Watch {
         let Some(end) = line_feed(bytes, 0) else {
-            let count = announcement_tail(without_end(bytes)).unwrap_or(bytes.len());
+            let shown = without_end(bytes);
+            let count = announcement_tail(shown).unwrap_or(shown.len());
             if count == 0 {
                 return Watch::Hold(HoldFor::More);
             }
             self.down = Down::Data {
                 last: bytes[count - 1],
+                long_brace: is_long_brace(long_brace, &bytes[..count]),
             };
             return Watch::Pass(count);
         };
-        self.down = match announced_literal(last, without_end(&bytes[..=end])) {
-            Some(size) => Down::Literal { size },
+        let line = without_end(&bytes[..=end]);
+        if *line.last().unwrap_or(&last) == b'}' && is_long_brace(long_brace, line) {
+            return Watch::Close(CloseCause::Desync);
+        }
+        self.down = match announced_literal(last, line) {
+            // No server may say `{n+}` (RFC 7888 §4), and no literal is so large: clients would differ about what follows.
+            Some(Announcement { size, eager }) if eager || size > MAX_NUMBER => {
+                return Watch::Close(CloseCause::Desync);
+            }
+            Some(Announcement { size, .. }) => Down::Literal { size },
             None => Down::Start,
         };
         Watch::Pass(end + 1)
@@ -651,17 +780,26 @@ fn announcement_tail(bytes: &[u8]) -> Option<usize> {
     fits.then_some(bytes.len() - tail.len() + at)
 }
 
-/// The size of the literal that a line of data announces; `last` is the octet before the line's bytes.
-fn announced_literal(last: u8, line: &[u8]) -> Option<u64> {
+/// Whether these bytes, behind others that did or did not, end in an announcement that is longer than any.
+fn is_long_brace(before: bool, bytes: &[u8]) -> bool {
+    let at = memchr::memrchr(b'{', bytes);
+    let rest = &bytes[at.map_or(0, |at| at + 1)..];
+    let goes_on = at.map_or(before, |_| rest.len() >= MAX_ANNOUNCEMENT - 1);
+    goes_on
+        && rest
+            .iter()
+            .all(|byte| byte.is_ascii_digit() || b"+}".contains(byte))
+}
+
+/// The literal that a line of data announces; `last` is the octet before the line's bytes.
+fn announced_literal(last: u8, line: &[u8]) -> Option<Announcement> {
     if line.last() != Some(&b'}') {
         return None;
     }
     let at = announcement_tail(line)?;
     let before = at.checked_sub(1).map_or(last, |at| line[at]);
     // A brace inside a word announces nothing; a mailbox's name may end like that.
-    matches!(before, b' ' | b'(' | b'~')
-        .then(|| Announcement::parse(&line[at..]))?
-        .map(|literal| literal.size)
+    matches!(before, b' ' | b'(' | b'~').then(|| Announcement::parse(&line[at..]))?
 }
 
 /// How many bytes at the front are whole lines of untagged data without literals, the bulk of what an upstream says.
@@ -672,8 +810,11 @@ fn quiet_lines(bytes: &[u8]) -> usize {
         let is_quiet = line.last() != Some(&b'}')
             && line.strip_prefix(b"* ").is_some_and(|rest| {
                 let (word, _) = super::split_word(rest);
-                word.first().is_some_and(u8::is_ascii_digit)
-                    || !(word.eq_ignore_ascii_case(b"CAPABILITY") || Condition::parse(word).is_some())
+                let first = word.first().copied().unwrap_or(b' ');
+                first.is_ascii_digit()
+                    || !(first == b' '
+                        || word.eq_ignore_ascii_case(b"CAPABILITY")
+                        || Condition::parse(word).is_some())
             });
         if !is_quiet {
             break;
@@ -688,16 +829,28 @@ fn quiet_lines(bytes: &[u8]) -> usize {
 enum Response {
     Undecided,
     Continuation,
-    /// Text up to the line end, with the tag if it answers a command.
+    /// Text up to the line end.
     Text {
-        tag: Option<TagHash>,
+        answers: Answers,
     },
     /// The same, or `* CAPABILITY`, with something to be filtered; needed whole.
     Rewritten {
-        tag: Option<TagHash>,
+        answers: Answers,
     },
     /// May announce literals.
     Data,
+    /// More blanks between words than anybody means.
+    Odd,
+}
+
+/// Which command a status response answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answers {
+    Nothing,
+    Tag(TagHash),
+    /// One of those on their way: an untagged BAD is "an error for which the associated command can not be determined"
+    /// (RFC 3501 §7.1.3), where a tag is no tag to the upstream.
+    Somebody,
 }
 
 impl Response {
@@ -705,44 +858,68 @@ impl Response {
         if bytes.first() == Some(&b'+') {
             return Response::Continuation;
         }
-        let Some((first, Some(rest))) = word_within(bytes, MAX_TAG) else {
-            return Response::undecided_within(bytes, MAX_TAG);
+        let (first, rest) = match Word::first(bytes, MAX_TAG) {
+            Word::Before(first, Some(rest)) => (first, rest),
+            Word::Undecided => return Response::Undecided,
+            Word::Before(_, None) | Word::Long => return Response::Data,
+            Word::Far => return Response::Odd,
         };
-        let Some((word, text)) = word_within(rest, CAPABILITY.len()) else {
-            return Response::undecided_within(rest, CAPABILITY.len());
+        let (word, text) = match Word::first(rest, CAPABILITY.len()) {
+            Word::Before(word, text) => (word, text),
+            Word::Undecided => return Response::Undecided,
+            Word::Long => return Response::Data,
+            Word::Far => return Response::Odd,
         };
-        let tag = (first != b"*").then(|| hash(first));
-        if tag.is_none() && word.eq_ignore_ascii_case(CAPABILITY) {
-            return Response::Rewritten { tag: None };
+        let untagged = first == b"*";
+        if untagged && word.eq_ignore_ascii_case(CAPABILITY) {
+            let answers = Answers::Nothing;
+            return Response::Rewritten { answers };
         }
-        if Condition::parse(word).is_none() {
-            return Response::Data;
-        }
+        let answers = match Condition::parse(word) {
+            None => return Response::Data,
+            Some(_) if !untagged => Answers::Tag(hash(first)),
+            Some(Condition::Bad) => Answers::Somebody,
+            Some(_) => Answers::Nothing,
+        };
         match text.map_or(CodePrefix::Other, CodePrefix::of) {
             CodePrefix::Undecided => Response::Undecided,
-            CodePrefix::Filtered => Response::Rewritten { tag },
-            CodePrefix::Other => Response::Text { tag },
-        }
-    }
-
-    /// The first word of these bytes has not ended, or is the only one of its line, or is longer than any that we know.
-    fn undecided_within(bytes: &[u8], longest: usize) -> Self {
-        let ended = bytes.iter().any(|byte| b" \r\n".contains(byte));
-        if ended || bytes.len() > longest {
-            Response::Data
-        } else {
-            Response::Undecided
+            CodePrefix::Filtered => Response::Rewritten { answers },
+            CodePrefix::Other => Response::Text { answers },
+            CodePrefix::Far => Response::Odd,
         }
     }
 }
 
 const CAPABILITY: &[u8] = b"CAPABILITY";
 
-/// The first word, if it ends within these bytes and is not longer than that; and what follows the space, if it is a space.
-fn word_within(bytes: &[u8], longest: usize) -> Option<(&[u8], Option<&[u8]>)> {
-    let shown = &bytes[..bytes.len().min(longest + 1)];
-    let end = shown.iter().position(|byte| b" \r\n".contains(byte))?;
-    Some((&bytes[..end], (bytes[end] == b' ').then(|| &bytes[end + 1..])))
+/// Blanks between two words of a response. One is right; some clients take several, so they hide nothing.
+const MAX_BLANKS: usize = 16;
+
+/// The first word of what is known of a line, behind blanks.
+enum Word<'a> {
+    /// It has not ended.
+    Undecided,
+    /// It ended before a blank and what follows that, or before the line end.
+    Before(&'a [u8], Option<&'a [u8]>),
+    /// Longer than any that matters.
+    Long,
+    /// Behind too many blanks.
+    Far,
+}
+
+impl<'a> Word<'a> {
+    fn first(bytes: &'a [u8], longest: usize) -> Self {
+        let word = trim_blanks(bytes);
+        if bytes.len() - word.len() > MAX_BLANKS {
+            return Word::Far;
+        }
+        let shown = &word[..word.len().min(longest + 1)];
+        match shown.iter().position(|byte| b" \t\r\n".contains(byte)) {
+            Some(end) => Word::Before(&word[..end], is_blank(&word[end]).then(|| &word[end + 1..])),
+            None if shown.len() > longest => Word::Long,
+            None => Word::Undecided,
+        }
+    }
 }
 
 /// Whether a status response's text begins with a code that is filtered.
@@ -750,18 +927,30 @@ enum CodePrefix {
     Undecided,
     Filtered,
     Other,
+    /// Behind too many blanks.
+    Far,
 }
 
 impl CodePrefix {
     fn of(text: &[u8]) -> Self {
-        const FILTERED: [&[u8]; 2] = [b"[CAPABILITY", b"[REFERRAL"];
-        for code in FILTERED {
-            let shown = text.len().min(code.len());
-            if !text[..shown].eq_ignore_ascii_case(&code[..shown]) {
+        let code = trim_blanks(text);
+        if text.len() - code.len() > MAX_BLANKS {
+            return CodePrefix::Far;
+        }
+        let Some(name) = code.strip_prefix(b"[") else {
+            return match code {
+                [] => CodePrefix::Undecided,
+                _ => CodePrefix::Other,
+            };
+        };
+        for filtered in FILTERED_CODES {
+            let shown = name.len().min(filtered.len());
+            if !name[..shown].eq_ignore_ascii_case(&filtered[..shown]) {
                 continue;
             }
-            return match text.get(code.len()) {
-                Some(b' ' | b']') => CodePrefix::Filtered,
+            return match name.get(filtered.len()) {
+                Some(b']') => CodePrefix::Filtered,
+                Some(behind) if is_blank(behind) => CodePrefix::Filtered,
                 Some(_) => CodePrefix::Other,
                 None => CodePrefix::Undecided,
             };
@@ -777,7 +966,7 @@ fn rewritten(line: &[u8]) -> OutBuf {
     out.push(first);
     out.push(b" ");
     match Status::parse(rest) {
-        Some(status) => out.push(&cleaned_status(&status, rest)),
+        Some(status) => out.push(cleaned_status(&status, rest).as_slice()),
         None => {
             let (_, list) = super::split_word(rest);
             out.push(CAPABILITY);
@@ -818,6 +1007,26 @@ fn hash(tag: &[u8]) -> TagHash {
     hasher.finish()
 }
 
+impl Introduced {
+    /// The whole command as it goes up, and its tag; or what is to be said about it.
+    fn rewritten(&self) -> Result<(TagHash, OutBuf), Vec<u8>> {
+        let mut args = Args::new(&self.received, &self.gather.literals);
+        let tag = args.word();
+        args.spaces();
+        args.word(); // ID itself
+        args.spaces();
+        let pairs = id::pairs(&mut args)
+            .map_err(|_| answer(tag, "BAD ID needs NIL or a list of at most 30 pairs"))?;
+        let mut command = OutBuf::new();
+        super::push_reply(
+            &mut command,
+            tag,
+            &id::command(pairs.iter().filter(|pair| id::may_introduce(pair))),
+        );
+        Ok((hash(tag), command))
+    }
+}
+
 impl Command {
     fn new(tag: &[u8], verb: &[u8]) -> Self {
         Command {
@@ -829,6 +1038,7 @@ impl Command {
             has_argument: false,
             tail: [0; 3],
             long_brace: false,
+            doubted: false,
         }
     }
 
@@ -849,33 +1059,87 @@ impl Command {
     }
 }
 
-/// A small multiset of tags; without memory of its own while it is empty, which it is most of the time.
+/// The commands that wait for their answers; without memory of its own while there are none, which is most of the time.
+///
+/// An untagged BAD answers one of them and does not say which. So once as many of those came as commands are outstanding, all
+/// of these are *doubted*: nothing waits for them any more, but a late answer may still come, which must not be taken for
+/// the answer to another command with the same tag.
 #[derive(Default)]
-struct Outstanding(Vec<TagHash>);
+struct Outstanding(Option<Box<Waiting>>);
+
+#[derive(Default)]
+struct Waiting {
+    /// A multiset.
+    tags: Vec<TagHash>,
+    /// How many untagged BADs none of them accounts for.
+    bad: usize,
+    doubted: Vec<TagHash>,
+}
 
 impl Outstanding {
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// Whether a command with this tag may ask for a continuation: neither that nor its answer can be another's.
+    fn lets_ask(&self, tag: TagHash) -> bool {
+        let all_others_are_answered =
+            |waiting: &Waiting| waiting.tags.is_empty() && !waiting.doubted.contains(&tag);
+        self.0.as_deref().is_none_or(all_others_are_answered)
+    }
+
+    /// Whether every command was answered or is doubted.
+    fn none_is_due(&self) -> bool {
+        self.0.as_deref().is_none_or(|waiting| waiting.tags.is_empty())
     }
 
     fn is_full(&self) -> bool {
-        self.0.len() >= MAX_OUTSTANDING
+        let fills = |waiting: &Waiting| waiting.tags.len() >= MAX_OUTSTANDING;
+        self.0.as_deref().is_some_and(fills)
+    }
+
+    fn doubts_too_many(&self) -> bool {
+        let too_many = |waiting: &Waiting| waiting.doubted.len() >= MAX_OUTSTANDING;
+        self.0.as_deref().is_some_and(too_many)
     }
 
     fn holds(&self, tag: TagHash) -> bool {
-        self.0.contains(&tag)
+        let holds = |waiting: &Waiting| waiting.tags.contains(&tag) || waiting.doubted.contains(&tag);
+        self.0.as_deref().is_some_and(holds)
     }
 
     fn add(&mut self, tag: TagHash) {
-        self.0.push(tag);
+        self.0.get_or_insert_default().tags.push(tag);
     }
 
+    fn doubt(&mut self, tag: TagHash) {
+        self.0.get_or_insert_default().doubted.push(tag);
+    }
+
+    /// A tagged answer came. A doubted command is taken for the one that it is meant for, so that the other is still due.
     fn remove(&mut self, tag: TagHash) {
-        if let Some(at) = self.0.iter().position(|outstanding| *outstanding == tag) {
-            self.0.remove(at);
+        let Some(waiting) = &mut self.0 else { return };
+        let known = |tags: &[TagHash]| tags.iter().position(|known| *known == tag);
+        if let Some(at) = known(&waiting.doubted) {
+            waiting.doubted.remove(at);
+        } else if let Some(at) = known(&waiting.tags) {
+            waiting.tags.remove(at);
         }
-        if self.0.is_empty() {
-            self.0 = Vec::new();
+        self.settle();
+    }
+
+    /// An untagged BAD came.
+    fn one_was_bad(&mut self) {
+        if let Some(waiting) = &mut self.0 {
+            waiting.bad += 1;
+        }
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        let Some(waiting) = &mut self.0 else { return };
+        if waiting.tags.len() <= waiting.bad {
+            waiting.doubted.append(&mut waiting.tags);
+            waiting.bad = 0;
+        }
+        if waiting.doubted.is_empty() && waiting.tags.is_empty() {
+            self.0 = None;
         }
     }
 }
@@ -895,41 +1159,43 @@ mod tests {
             guard.inspect(Direction::Down, b"+ idling\r\n"),
             Watch::Pass(10)
         ));
-        assert_eq!(guard.outstanding.0.capacity(), 0);
+        assert!(guard.outstanding.0.is_none());
         assert!(guard.safe_to_speak());
     }
 
     #[test]
     fn responses_are_told_apart_as_soon_as_they_can_be() {
-        let text = |tag: &str| Response::Text {
-            tag: Some(hash(tag.as_bytes())),
-        };
-        let rewritten = |tag: &str| Response::Rewritten {
-            tag: Some(hash(tag.as_bytes())),
-        };
+        let tagged = |tag: &str| Answers::Tag(hash(tag.as_bytes()));
+        let text = |answers| Response::Text { answers };
+        let rewritten = |answers| Response::Rewritten { answers };
+        let capability = || rewritten(Answers::Nothing);
         for (line, expected) in [
             ("+", Response::Continuation),
             ("*", Response::Undecided),
             ("* 1", Response::Undecided),
             ("* 12 ", Response::Data),
             ("* CAPABILIT", Response::Undecided),
-            ("* CAPABILITY\r", Response::Rewritten { tag: None }),
+            ("* CAPABILITY\r", capability()),
             ("* CAPABILITYX", Response::Data),
-            ("* capability ", Response::Rewritten { tag: None }),
+            ("* capability ", capability()),
+            ("*  CAPABILITY ", capability()),
+            ("* \tcapability\t", capability()),
+            ("*\tCAPABILITY ", capability()),
+            ("*      CAPABILI", Response::Undecided),
+            ("*                  CAPABILITY", Response::Odd),
             ("* OK", Response::Undecided),
-            ("* OK\r", Response::Text { tag: None }),
-            ("* BYE x", Response::Text { tag: None }),
+            ("* OK\r", text(Answers::Nothing)),
+            ("* OK  ", Response::Undecided),
+            ("* OK  [CAPABILITY\t", rewritten(Answers::Nothing)),
+            ("a OK                    [CAP", Response::Odd),
+            ("* BYE x", text(Answers::Nothing)),
+            ("* BAD x", text(Answers::Somebody)),
             ("a OK [", Response::Undecided),
             ("a OK [R", Response::Undecided),
-            (
-                "a OK [READ",
-                Response::Text {
-                    tag: Some(hash(b"a")),
-                },
-            ),
+            ("a OK [READ", text(tagged("a"))),
             ("a NO [referral", Response::Undecided),
-            ("a NO [referral ", rewritten("a")),
-            ("a BAD x", text("a")),
+            ("a NO [referral ", rewritten(tagged("a"))),
+            ("a BAD x", text(tagged("a"))),
             ("a CAPABILITY x", Response::Data),
             ("a\r\n", Response::Data),
             (&"t".repeat(129), Response::Data),

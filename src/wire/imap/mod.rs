@@ -8,6 +8,7 @@
 
 mod client;
 mod guard;
+mod id;
 mod server;
 mod words;
 
@@ -31,9 +32,6 @@ pub(super) const DIALECT: Dialect = Dialect {
 
 /// Longest tag that we accept, octets. Real ones have 1 to 20; 64 must work (P28).
 const MAX_TAG: usize = 128;
-
-/// Most pairs of an ID command (RFC 2971 §3.3).
-const MAX_ID_PAIRS: usize = 30;
 
 /// Whether this is a tag: `1*<any ASTRING-CHAR except "+">` (RFC 3501 §9).
 fn is_tag(bytes: &[u8]) -> bool {
@@ -339,24 +337,65 @@ impl<'a> Status<'a> {
         self.code_parts()
             .is_some_and(|(code, _)| code.eq_ignore_ascii_case(name.as_bytes()))
     }
+
+    /// Whether a client may not see its code as it is.
+    fn has_filtered_code(&self) -> bool {
+        self.code_parts().is_some_and(|(code, _)| is_filtered(code))
+    }
+
+    /// The text, without further codes that would come to stand first when this one is taken out.
+    fn cleaned_text(&self) -> &'a [u8] {
+        let mut text = trim_blanks(self.text);
+        while let Some((_, rest)) = text
+            .strip_prefix(b"[")
+            .and_then(split_code)
+            .filter(|(code, _)| is_filtered(split_word(code).0))
+        {
+            text = trim_blanks(rest);
+        }
+        text
+    }
 }
 
 /// Ends a response code at the first bracket that a space or the end follows: the URL of a REFERRAL may hold a bracket
-/// itself (`imap://[2001:db8::1]/`).
+/// itself (`imap://[2001:db8::1]/`). Where there is none, a code that is filtered ends at the last bracket or with the line,
+/// because some client may read it all the same.
 fn split_code(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    memchr::memchr_iter(b']', bytes).find_map(|at| match &bytes[at + 1..] {
+    let strict = memchr::memchr_iter(b']', bytes).find_map(|at| match &bytes[at + 1..] {
         [] => Some((&bytes[..at], &b""[..])),
         [b' ', text @ ..] => Some((&bytes[..at], text)),
         _ => None,
+    });
+    strict.or_else(|| {
+        is_filtered(split_word(bytes).0).then(|| match memchr::memrchr(b']', bytes) {
+            Some(at) => (&bytes[..at], &bytes[at + 1..]),
+            None => (bytes, &b""[..]),
+        })
     })
 }
 
-/// The first word, and what comes behind the space.
+/// The response codes that a client does not see as the upstream sent them.
+const FILTERED_CODES: [&[u8]; 2] = [b"CAPABILITY", b"REFERRAL"];
+
+fn is_filtered(name: &[u8]) -> bool {
+    FILTERED_CODES.iter().any(|code| code.eq_ignore_ascii_case(name))
+}
+
+/// The first word, and what comes behind the spaces. One is right; some clients take several, and tabs.
 fn split_word(bytes: &[u8]) -> (&[u8], &[u8]) {
-    match memchr::memchr(b' ', bytes) {
-        Some(at) => (&bytes[..at], &bytes[at + 1..]),
+    match bytes.iter().position(is_blank) {
+        Some(at) => (&bytes[..at], trim_blanks(&bytes[at..])),
         None => (bytes, b""),
     }
+}
+
+fn trim_blanks(bytes: &[u8]) -> &[u8] {
+    let blanks = bytes.iter().take_while(|byte| is_blank(byte)).count();
+    &bytes[blanks..]
+}
+
+fn is_blank(byte: &u8) -> bool {
+    matches!(byte, b' ' | b'\t')
 }
 
 /// The capabilities that may be shown to a client that is signed in, in the upstream's order.
@@ -386,7 +425,7 @@ fn may_advertise(capability: &[u8]) -> bool {
     !capability.is_empty()
         && capability
             .iter()
-            .all(|byte| byte.is_ascii_graphic() && !b"[]\"".contains(byte))
+            .all(|byte| is_atom_char(*byte) && !b"[]".contains(byte))
         && !starts_with(b"AUTH=")
         && !starts_with(b"COMPRESS=")
         && !HIDDEN
@@ -395,25 +434,28 @@ fn may_advertise(capability: &[u8]) -> bool {
 }
 
 /// A status response as a client may see it: capabilities filtered, a REFERRAL removed (P9). Without a line end.
-fn cleaned_status(status: &Status<'_>, bytes: &[u8]) -> Vec<u8> {
-    if !status.has_code("CAPABILITY") && !status.has_code("REFERRAL") {
-        return bytes.to_vec();
+fn cleaned_status(status: &Status<'_>, bytes: &[u8]) -> OutBuf {
+    let mut cleaned = OutBuf::new();
+    if !status.has_filtered_code() {
+        cleaned.push(bytes);
+        return cleaned;
     }
     let (word, _) = split_word(bytes);
-    let mut cleaned = word.to_vec();
-    cleaned.push(b' ');
+    cleaned.push(word);
+    cleaned.push(b" ");
     if let Some((name, list)) = status.code_parts().filter(|_| status.has_code("CAPABILITY")) {
         let kept = capabilities(list);
         if !kept.is_empty() {
-            cleaned.push(b'[');
-            cleaned.extend_from_slice(name);
-            cleaned.push(b' ');
-            cleaned.extend_from_slice(kept.join(" ").as_bytes());
-            cleaned.extend_from_slice(b"] ");
+            cleaned.push(b"[");
+            cleaned.push(name);
+            cleaned.push(b" ");
+            cleaned.push(kept.join(" ").as_bytes());
+            cleaned.push(b"] ");
         }
     }
+    let text = status.cleaned_text();
     // `resp-text` needs at least one character of text (RFC 3501 §9).
-    cleaned.extend_from_slice(if status.text.is_empty() { b"-" } else { status.text });
+    cleaned.push(if text.is_empty() { b"-" } else { text });
     cleaned
 }
 
@@ -599,9 +641,23 @@ mod tests {
             ),
             ("ok [capability auth=plain Compress=Deflate]", "ok -"),
             ("NO [REFERRAL imap://[::1]/x] gone ]", "NO gone ]"),
+            ("OK  [CAPABILITY IDLE UNAUTHENTICATE] x", "OK [CAPABILITY IDLE] x"),
+            ("OK [CAPABILITY\tIDLE UNAUTHENTICATE] x", "OK [CAPABILITY IDLE] x"),
+            ("OK [CAPABILITY IDLE UNAUTHENTICATE]x", "OK [CAPABILITY IDLE] x"),
+            ("OK [CAPABILITY IDLE UNAUTHENTICATE", "OK [CAPABILITY IDLE] -"),
+            ("OK [CAPABILITY IDLE {14}] x", "OK [CAPABILITY IDLE] x"),
+            ("NO [REFERRAL imap://[::1]/x]gone", "NO gone"),
+            ("NO [REFERRAL imap://thief.example/", "NO -"),
+            (
+                "NO [REFERRAL imap://x/] [CAPABILITY UNAUTHENTICATE] [REFERRAL imap://y/]  [ALERT] x",
+                "NO [ALERT] x",
+            ),
         ] {
             let status = Status::parse(line.as_bytes()).unwrap();
-            assert_eq!(text_of(&cleaned_status(&status, line.as_bytes())), expected);
+            assert_eq!(
+                text_of(cleaned_status(&status, line.as_bytes()).as_slice()),
+                expected
+            );
         }
     }
 
