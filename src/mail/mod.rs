@@ -76,8 +76,10 @@ impl Front {
             Ended::Closed(cause) => self.never_signed_in(client, cause),
             Ended::SignedIn(session) => {
                 let alive = self.shutdown.track();
+                // Made here, so that the box is freed and not kept in the task for as long as the session lasts.
+                let relayed = session.run();
                 tokio::spawn(async move {
-                    session.run().await;
+                    relayed.await;
                     drop(alive);
                 });
             }
