@@ -52,6 +52,9 @@ impl ServerTls {
             .with_cert_resolver(certificate.clone());
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         config.ticketer = Ticketer::new().map_err(setup)?;
+        // Each connection gives a new one, and mail programs that open several at once may use one twice: the second one
+        // that rustls would send costs every login and is seldom used.
+        config.send_tls13_tickets = 1;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         let shared = Shared {
             config: Arc::new(config),
