@@ -8,7 +8,7 @@ use super::memory::{Charge, Memory, Subject};
 use super::{CountingSettings, Now};
 use crate::store::records::{Block, Budget, GoodNetworks, UnixTime};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 /// How wide each counted network is, by how many times it may fail more often than a single host. A provider gives one
@@ -17,21 +17,28 @@ const V6_WIDTHS: [(u8, u32); 3] = [(64, 1), (56, 2), (48, 4)];
 
 /// The network of an address by which it is counted and remembered: /32 of IPv4, /64 of IPv6.
 pub(super) fn host_network(address: IpAddr) -> IpNet {
-    networks(address)[0].0
+    match address {
+        IpAddr::V4(v4) => IpNet::V4(Ipv4Net::from(v4)),
+        IpAddr::V6(v6) => v6_network(v6, V6_WIDTHS[0].0),
+    }
 }
 
 /// All networks that an address is counted in, narrowest first, each with the multiple of the limits it is allowed.
-pub(super) fn networks(address: IpAddr) -> Vec<(IpNet, u32)> {
-    match address {
-        IpAddr::V4(v4) => vec![(IpNet::V4(Ipv4Net::from(v4)), 1)],
-        IpAddr::V6(v6) => V6_WIDTHS
-            .iter()
-            .filter_map(|(width, multiple)| {
-                let net = Ipv6Net::new(v6, *width).ok()?.trunc();
-                Some((IpNet::V6(net), *multiple))
-            })
-            .collect(),
-    }
+pub(super) fn networks(address: IpAddr) -> impl Iterator<Item = (IpNet, u32)> {
+    let wider = match address {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(v6) => Some(v6),
+    };
+    let wider = wider.into_iter().flat_map(|v6| {
+        let widths = V6_WIDTHS[1..].iter();
+        widths.map(move |(width, multiple)| (v6_network(v6, *width), *multiple))
+    });
+    std::iter::once((host_network(address), V6_WIDTHS[0].1)).chain(wider)
+}
+
+fn v6_network(address: Ipv6Addr, width: u8) -> IpNet {
+    let net = Ipv6Net::new(address, width).expect("the widths are below 128");
+    IpNet::V6(net.trunc())
 }
 
 /// In which networks of an address a person signed in well lately, by [`networks`]' order.
@@ -42,7 +49,7 @@ impl Familiar {
     /// What the person's good networks say about an address.
     pub(super) fn of(good: Option<&GoodNetworks>, address: IpAddr, within: Duration, now: Now) -> Familiar {
         let mut familiar = Familiar::default();
-        for (place, (network, _)) in networks(address).iter().enumerate() {
+        for (place, (network, _)) in networks(address).enumerate() {
             familiar.0[place] = good.is_some_and(|good| {
                 good.networks.iter().any(|(held, last)| {
                     // Without a clock nothing is old.
@@ -145,7 +152,7 @@ impl Memory {
         now: Now,
     ) -> Option<Duration> {
         let mut longest = None;
-        for (place, (network, _)) in networks(address).into_iter().enumerate() {
+        for (place, (network, _)) in networks(address).enumerate() {
             let notes = self.networks_of(network).peek(&network);
             let until = notes.and_then(|notes| {
                 if familiar.0[place] {
@@ -181,7 +188,7 @@ impl Memory {
             now.mono,
         );
         let mut started = Vec::new();
-        for (place, (network, multiple)) in networks(failure.address).into_iter().enumerate() {
+        for (place, (network, multiple)) in networks(failure.address).enumerate() {
             let most = allowance(settings.per_network, multiple, true, settings);
             let limit = allowance(
                 settings.per_network,

@@ -154,8 +154,11 @@ pub(super) async fn close(mut stream: Stream, deadline: Instant) {
     if stream.shutdown_write(deadline).await.is_err() {
         return;
     }
-    let mut buffer = [0; READ];
-    let rest = async { while matches!(stream.read_some(&mut buffer).await, Ok(1..)) {} };
+    let rest = poll_fn(|cx| {
+        let mut nowhere = pool::borrow();
+        while let Ok(1..) = ready!(stream.poll_read(cx, &mut nowhere[..READ])) {}
+        Poll::Ready(())
+    });
     let _ = timeout_at(deadline.into(), rest).await;
 }
 

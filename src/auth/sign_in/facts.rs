@@ -46,7 +46,7 @@ impl Facts {
     /// What is to be read, in the order that [`Facts::from`] takes it.
     pub(super) fn keys(person: Option<PersonId>, address: IpAddr, warm: Option<DeviceId>) -> Vec<Key> {
         let networks = throttle::networks(address);
-        let mut keys: Vec<Key> = networks.into_iter().map(|(net, _)| Key::Block(net)).collect();
+        let mut keys: Vec<Key> = networks.map(|(net, _)| Key::Block(net)).collect();
         if let Some(person) = person {
             keys.extend([
                 Key::Person(person),
@@ -63,7 +63,7 @@ impl Facts {
     /// Puts the records in their places.
     pub(super) fn from(person: Option<PersonId>, address: IpAddr, records: Vec<Option<Record>>) -> Facts {
         let mut records = records.into_iter();
-        let networks = throttle::networks(address).len();
+        let networks = throttle::networks(address).count();
         let blocks = (0..networks)
             .map(|_| read(records.next(), pick_block).map(|read| read.value))
             .collect();
