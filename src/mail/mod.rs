@@ -7,9 +7,7 @@ mod session;
 pub mod upstream;
 
 use crate::gate::Gate;
-use crate::net::{
-    Admission, ListenLimits, ListenTls, Listener, ListenerSettings, ServerTls, Shutdown, Stream,
-};
+use crate::net::{ListenLimits, Listener, ListenerSettings, Places, ServerTls, Shutdown, Stream};
 use crate::wire::{CloseCause, Dialect, Limits};
 use login::{Ended, Login};
 use std::net::SocketAddr;
@@ -29,7 +27,7 @@ pub struct Front {
     /// Limits of connections.
     pub limits: ListenLimits,
     /// Places for connections that have not signed in; shared by all listeners.
-    pub places: Admission,
+    pub places: Places,
     /// Limits of machines.
     pub wire_limits: Limits,
     /// Shown in greetings.
@@ -64,15 +62,8 @@ impl Front {
 
     /// The login task: ends with the verdict. What was admitted goes on in the relay's own small task.
     async fn connection(self: Arc<Self>, stream: Stream, client: SocketAddr) {
-        let ended = match self.places.admit(client.ip()) {
-            Ok(place) => {
-                let ended = Login::new(&self, client).run(stream).await;
-                drop(place);
-                ended
-            }
-            Err(_) => Ended::Closed(self.turn_away(stream, CloseCause::NoPlace).await),
-        };
-        match ended {
+        let place = self.places.take(client.ip(), drive::now());
+        match Login::new(&self, client, place).run(stream).await {
             Ended::Closed(cause) => self.never_signed_in(client, cause),
             Ended::SignedIn(session) => {
                 let alive = self.shutdown.track();
@@ -90,14 +81,12 @@ impl Front {
         log::debug!(event = "connection", listener = listener, address:% = address, end = end; "closed before sign-in");
     }
 
-    /// Says why in plain text and closes; behind implicit TLS only to those who do not speak TLS.
-    async fn turn_away(&self, mut stream: Stream, cause: CloseCause) -> CloseCause {
-        if self.settings.tls != ListenTls::Implicit || cause == CloseCause::WrongTransport {
-            let words = (self.dialect.turned_away)(cause);
-            let deadline = drive::now() + LAST_WORDS;
-            let _ = stream.write_all(words.as_slice(), deadline).await;
-            drive::close(stream, deadline).await;
-        }
-        cause
+    /// Says in plain text to who does not speak TLS that this is the wrong port, and closes.
+    async fn turn_away(&self, mut stream: Stream) -> CloseCause {
+        let words = (self.dialect.turned_away)(CloseCause::WrongTransport);
+        let deadline = drive::now() + LAST_WORDS;
+        let _ = stream.write_all(words.as_slice(), deadline).await;
+        drive::close(stream, deadline).await;
+        CloseCause::WrongTransport
     }
 }

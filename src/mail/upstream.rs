@@ -4,7 +4,7 @@ use super::drive::{Drive, Turn, now};
 use crate::auth::people::RouteSettings;
 use crate::auth::{Proof, Trial};
 use crate::gate::Prover;
-use crate::net::{ClientTls, Stream, TlsError, UpstreamTlsSettings};
+use crate::net::{ClientTls, Place, Standing, Stream, TlsError, UpstreamTlsSettings};
 use crate::reason::{Outage, Protocol, Rejection};
 use crate::store::BoxFuture;
 use crate::wire::{
@@ -191,6 +191,7 @@ pub(super) struct MailProver<'a> {
     upstreams: &'a Upstreams,
     dialect: &'static Dialect,
     client: SocketAddr,
+    place: &'a Place,
     introduction: Introduction,
     limits: Limits,
     proven: Option<Box<Proven>>,
@@ -201,6 +202,7 @@ impl<'a> MailProver<'a> {
         upstreams: &'a Upstreams,
         dialect: &'static Dialect,
         client: SocketAddr,
+        place: &'a Place,
         introduction: Introduction,
         limits: Limits,
     ) -> Self {
@@ -208,6 +210,7 @@ impl<'a> MailProver<'a> {
             upstreams,
             dialect,
             client,
+            place,
             introduction,
             limits,
             proven: None,
@@ -221,6 +224,7 @@ impl<'a> MailProver<'a> {
 
     async fn ask(&mut self, trial: &Trial) -> Proof {
         self.proven = None;
+        self.place.stand(Standing::Proving);
         let Some(upstream) = self.upstreams.find(&trial.route, self.dialect.protocol) else {
             log::warn!(event = "no-upstream", route = &*trial.route; "the route has no upstream for {}", self.dialect.protocol);
             return Proof::Unavailable(Outage::Misconfigured);
