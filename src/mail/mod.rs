@@ -7,7 +7,7 @@ mod session;
 pub mod upstream;
 
 use crate::gate::Gate;
-use crate::net::{ListenLimits, Listener, ListenerSettings, Places, ServerTls, Shutdown, Stream};
+use crate::net::{ListenLimits, Listener, ListenerSettings, Places, ServerTls, Shutdown, Stream, Tracked};
 use crate::wire::{CloseCause, Dialect, Limits};
 use login::{Ended, Login};
 use std::net::SocketAddr;
@@ -52,7 +52,7 @@ impl Front {
                 _ = self.shutdown.draining() => return,
             };
             let front = Arc::clone(&self);
-            let alive = self.shutdown.track();
+            let alive = Alive::new(&self, client);
             tokio::spawn(async move {
                 front.connection(stream, client).await;
                 drop(alive);
@@ -66,7 +66,7 @@ impl Front {
         match Login::new(&self, client, place).run(stream).await {
             Ended::Closed(cause) => self.never_signed_in(client, cause),
             Ended::SignedIn(session) => {
-                let alive = self.shutdown.track();
+                let alive = Alive::new(&self, client);
                 tokio::spawn(async move {
                     session.run().await;
                     drop(alive);
@@ -88,5 +88,32 @@ impl Front {
         let _ = stream.write_all(words.as_slice(), deadline).await;
         drive::close(stream, deadline).await;
         CloseCause::WrongTransport
+    }
+}
+
+/// A connection's task: the shutdown waits for it, and a panic in it does not go by without a word.
+struct Alive {
+    front: Arc<Front>,
+    client: SocketAddr,
+    _tracked: Tracked,
+}
+
+impl Alive {
+    fn new(front: &Arc<Front>, client: SocketAddr) -> Alive {
+        Alive {
+            front: Arc::clone(front),
+            client,
+            _tracked: front.shutdown.track(),
+        }
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let (listener, address) = (self.front.settings.name.as_str(), self.client.ip());
+            log::error!(event = "connection-panicked", listener = listener, address:% = address;
+                "a fault of gatepost's ended this connection, and no other; please report it with the words on standard error");
+        }
     }
 }
