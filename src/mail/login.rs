@@ -55,6 +55,7 @@ impl<'a> Login<'a> {
     /// Waits for something that has no words for who must make room: then it is dropped, and the connection with it.
     async fn while_placed<T>(&self, something: impl Future<Output = T>) -> Result<T, CloseCause> {
         tokio::select! {
+            biased; // What needs no waiting is done, so that the goodbye can follow.
             done = something => Ok(done),
             () = self.place.evicted() => Err(CloseCause::NoPlace),
         }

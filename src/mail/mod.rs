@@ -7,7 +7,9 @@ mod session;
 pub mod upstream;
 
 use crate::gate::Gate;
-use crate::net::{ListenLimits, Listener, ListenerSettings, Places, ServerTls, Shutdown, Stream, Tracked};
+use crate::net::{
+    ListenLimits, Listener, ListenerSettings, Place, Places, ServerTls, Shutdown, Stream, Tracked,
+};
 use crate::wire::{CloseCause, Dialect, Limits};
 use login::{Ended, Login};
 use std::net::SocketAddr;
@@ -53,16 +55,17 @@ impl Front {
             };
             let front = Arc::clone(&self);
             let alive = Alive::new(&self, client);
+            // Here and not in the task: tasks begin in any order, and who came first should go first.
+            let place = self.places.take(client.ip(), drive::now());
             tokio::spawn(async move {
-                front.connection(stream, client).await;
+                front.connection(stream, client, place).await;
                 drop(alive);
             });
         }
     }
 
     /// The login task: ends with the verdict. What was admitted goes on in the relay's own small task.
-    async fn connection(self: Arc<Self>, stream: Stream, client: SocketAddr) {
-        let place = self.places.take(client.ip(), drive::now());
+    async fn connection(self: Arc<Self>, stream: Stream, client: SocketAddr, place: Place) {
         match Login::new(&self, client, place).run(stream).await {
             Ended::Closed(cause) => self.never_signed_in(client, cause),
             Ended::SignedIn(session) => {

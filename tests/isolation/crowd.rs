@@ -1,0 +1,80 @@
+//! Connections that never sign in.
+
+use crate::support::client::connect_from;
+use crate::support::program::{Program, configuration, phone, said};
+use crate::support::upstream::{FakeUpstream, Script};
+use std::collections::VecDeque;
+use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+/// How many come. They are opened in a wave, because each costs this process a descriptor as well.
+const CROWD: usize = 20_000;
+
+/// How many are open at once: more than the gateway has places for.
+const WAVE: usize = 700;
+
+/// The places of the default configuration.
+const PLACES: usize = 500;
+
+/// From so many addresses; 127.0.0.1 is the office.
+const ADDRESSES: usize = 40;
+
+#[test]
+fn twenty_thousand_that_never_sign_in_keep_nobody_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let upstream = FakeUpstream::start(Script::default(), directory.path());
+    let config = configuration(&upstream, directory.path(), "", "");
+    let gateway = Program::run(&config);
+    said(&config, &["person", "add", "alice"]).unwrap();
+    let phone = phone(&config, "alice").unwrap();
+    let (mut session, answer) = gateway.sign_in("alice", &format!("secret@{}", phone.code()));
+    assert!(answer.starts_with("a OK"), "{answer}");
+
+    let crowd = thread::spawn({
+        let address = gateway.address;
+        move || crowd(address)
+    });
+    gateway.wait_for_log("event=places-full");
+    // In the middle of it: the session goes on, and new ones come in, whether their device is known or not.
+    let mut sign_ins = 0;
+    while !crowd.is_finished() || sign_ins == 0 {
+        assert_eq!(session.command("n", "NOOP"), "n OK NOOP done");
+        let (_, answer) = gateway.sign_in("alice", &format!("secret@{}", phone.code()));
+        assert!(answer.starts_with("a OK"), "{answer}");
+        sign_ins += 1;
+        let most = 2 * PLACES + 50;
+        assert!(gateway.open_files() < most, "{} files", gateway.open_files());
+    }
+    let heard = crowd.join().unwrap();
+    assert_eq!(heard, CROWD - WAVE, "everybody who had to go heard why");
+
+    let told = gateway.logged("event=places-full");
+    assert_eq!(told.len(), 1, "said once and not {CROWD} times: {told:#?}");
+    assert!(
+        told[0].contains("WARN") && told[0].contains("raise `connections"),
+        "{told:?}"
+    );
+}
+
+/// Opens silent connections, and reads those to their end that must have been evicted; counts the goodbyes.
+fn crowd(address: SocketAddr) -> usize {
+    let mut open = VecDeque::new();
+    let mut heard = 0;
+    for number in 0..CROWD {
+        if open.len() == WAVE {
+            heard += usize::from(hears_goodbye(open.pop_front().unwrap()));
+        }
+        let source = Ipv4Addr::new(127, 0, 1, u8::try_from(number % ADDRESSES).unwrap() + 1);
+        open.push_back(connect_from(source, address));
+    }
+    heard
+}
+
+fn hears_goodbye(mut socket: TcpStream) -> bool {
+    let mut text = String::new();
+    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    socket.read_to_string(&mut text).is_ok()
+        && text.ends_with("* BYE [UNAVAILABLE] Too many connections, try again later\r\n")
+}
