@@ -212,7 +212,10 @@ impl Life<'_> {
 }
 
 /// Looks whether everything is still so; several at a time, because refusals take their time.
-fn hold(config: &Path, address: SocketAddr, facts: &[Fact]) {
+fn hold(config: &Path, program: &Program, facts: &[Fact]) {
+    let address = program.address;
+    let repaired = program.logged("event=store-repaired");
+    assert!(repaired.is_empty(), "a kill is no damage: {repaired:?}");
     let people: Vec<Value> =
         serde_json::from_str(&said(config, &["person", "list", "--json"]).unwrap()).unwrap();
     let people: HashMap<&str, &Value> = people
@@ -294,7 +297,7 @@ fn nothing_acknowledged_is_lost_when_it_is_killed() {
     let (mut all, mut fresh) = (Vec::new(), Vec::new());
     for round in 1..=rounds {
         let program = Program::run(&config);
-        hold(&config, program.address, &fresh);
+        hold(&config, &program, &fresh);
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         let lifetime = Duration::from_millis(20 + (seed >> 33) % 1000);
         all.append(&mut fresh);
@@ -305,7 +308,7 @@ fn nothing_acknowledged_is_lost_when_it_is_killed() {
     }
     all.append(&mut fresh);
     let program = Program::run(&config);
-    hold(&config, program.address, &all);
+    hold(&config, &program, &all);
     println!("{rounds} rounds, {} facts hold, {:?}", all.len(), began.elapsed());
     assert!(
         all.len() as u64 > rounds,

@@ -420,6 +420,168 @@ async fn a_damaged_log_gives_a_clear_error_and_one_copy_only() {
     assert_eq!(copies(dir.path()), [copy]);
 }
 
+/// What opening a damaged store leads to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Opening {
+    /// Everything is there.
+    Whole,
+    /// It opens, and says that something may be missing.
+    Told,
+    /// It does not, and says what to do.
+    Refused,
+}
+
+#[tokio::test]
+async fn no_damage_goes_by_without_a_word() {
+    use Opening::{Refused, Told, Whole};
+    type Damage = fn(&Path);
+    let damages: [(&str, Damage, Opening); 16] = [
+        (
+            "the log lost unused space",
+            |dir| cut(dir, |length| length / 2),
+            Whole,
+        ),
+        ("the log is empty", |dir| cut(dir, |_| 0), Refused),
+        ("the log's last bytes are zero", |dir| zero(dir, 40), Told),
+        ("the log's last page is zero", |dir| zero(dir, 4096), Told),
+        ("all of the log is zero", |dir| zero(dir, 100_000), Refused),
+        ("a bit of the log is flipped", |dir| flip(dir, 3), Told),
+        ("no snapshot", forget_snapshots, Whole),
+        (
+            "no snapshot, unused space lost",
+            |dir| {
+                forget_snapshots(dir);
+                cut(dir, |length| length / 2)
+            },
+            Whole,
+        ),
+        (
+            "no snapshot, last bytes zero",
+            |dir| {
+                forget_snapshots(dir);
+                zero(dir, 40)
+            },
+            Told,
+        ),
+        (
+            "no snapshot, last page zero",
+            |dir| {
+                forget_snapshots(dir);
+                zero(dir, 4096)
+            },
+            Told,
+        ),
+        (
+            "no snapshot, a bit flipped early",
+            |dir| {
+                forget_snapshots(dir);
+                flip(dir, 7)
+            },
+            Told,
+        ),
+        (
+            "no snapshot, a bit flipped late",
+            |dir| {
+                forget_snapshots(dir);
+                flip(dir, 2)
+            },
+            Told,
+        ),
+        (
+            "conf is empty",
+            |dir| fs::write(dir.join("conf"), b"").unwrap(),
+            Whole,
+        ),
+        (
+            "conf is garbage",
+            |dir| fs::write(dir.join("conf"), [0xa5; 64]).unwrap(),
+            Refused,
+        ),
+        (
+            "conf is gone",
+            |dir| fs::remove_file(dir.join("conf")).unwrap(),
+            Whole,
+        ),
+        (
+            "the directory of large values is gone",
+            |dir| fs::remove_dir_all(dir.join("blobs")).unwrap(),
+            Whole,
+        ),
+    ];
+    for (name, damage, expected) in damages {
+        let dir = filled().await;
+        damage(&dir.path().join("records"));
+        let opening = match open(&settings(dir.path())) {
+            Ok(Opened { store, repaired }) => {
+                let whole = holds_what_it_should(&store).await;
+                match repaired {
+                    None if whole => Whole,
+                    None => panic!("{name}: something is missing, and nothing is said"),
+                    Some(said) => {
+                        assert!(
+                            said.contains("look whether anything is missing"),
+                            "{name}: {said}"
+                        );
+                        drop(store);
+                        open_well(dir.path()); // It is said once.
+                        Told
+                    }
+                }
+            }
+            Err(error) => {
+                assert!(error.to_string().contains("restore a backup"), "{name}: {error}");
+                Refused
+            }
+        };
+        assert_eq!(opening, expected, "{name}");
+    }
+}
+
+/// Whether all records are there; what is there must be right.
+async fn holds_what_it_should(store: &Store) -> bool {
+    let mut there = 0;
+    for n in 0..500 {
+        if let Ok(found) = store.get(vec![login(n)]).await
+            && let Some(record) = &found[0]
+        {
+            assert!(matches!(record.value, Value::Login(PersonId(bytes)) if bytes == n.to_be_bytes()));
+            there += 1;
+        }
+    }
+    there == 500
+}
+
+/// Changes the log's length.
+fn cut(dir: &Path, keep: impl Fn(u64) -> u64) {
+    let log = fs::File::options().write(true).open(dir.join("db")).unwrap();
+    log.set_len(keep(log.metadata().unwrap().len())).unwrap();
+}
+
+/// Changes what the log holds; what it never used is zero and not shown.
+fn change_log(dir: &Path, change: impl Fn(&mut [u8])) {
+    let mut bytes = fs::read(dir.join("db")).unwrap();
+    let used = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    change(&mut bytes[..used]);
+    fs::write(dir.join("db"), bytes).unwrap();
+}
+
+fn zero(dir: &Path, last: usize) {
+    change_log(dir, |used| {
+        let from = used.len().saturating_sub(last);
+        used[from..].fill(0);
+    });
+}
+
+fn flip(dir: &Path, part: usize) {
+    change_log(dir, |used| used[used.len() / part] ^= 0x10);
+}
+
+fn forget_snapshots(dir: &Path) {
+    for snapshot in names(dir, "snap.") {
+        fs::remove_file(snapshot).unwrap();
+    }
+}
+
 #[tokio::test]
 async fn flipped_bits_in_the_log_are_never_read_as_data() {
     let dir = filled().await;
@@ -432,15 +594,7 @@ async fn flipped_bits_in_the_log_are_never_read_as_data() {
         fs::write(&log, &bytes).unwrap();
         // Refused, rebuilt, unreadable or harmless: all may happen, a wrong value or a panic may not.
         if let Ok(Opened { store, .. }) = open(&settings(dir.path())) {
-            for n in 0..500 {
-                if let Ok(found) = store.get(vec![login(n)]).await
-                    && let Some(record) = &found[0]
-                {
-                    assert!(
-                        matches!(record.value, Value::Login(PersonId(bytes)) if bytes == n.to_be_bytes())
-                    );
-                }
-            }
+            holds_what_it_should(&store).await;
         }
     }
 }

@@ -8,6 +8,7 @@
 //! - Its `flush` leaves the drive's cache and the file's size alone. We keep a file descriptor of our own on its log and
 //!   call `fdatasync`.
 //! - It opens no store with a torn snapshot, and panics on some damage: see [`ladder`].
+//! - It opens a log that lost its end without a word: see [`witness`].
 //! - After one failed write it never writes again: see [`room`].
 //! - A value above 128 KiB goes to a file that is never synced: [`MAX_RECORD`](super::MAX_RECORD) is far below.
 //! - Its default cache is 1 GB.
@@ -15,6 +16,7 @@
 
 mod ladder;
 mod room;
+mod witness;
 
 use super::engine::{
     Changes, Engine, EngineBatch, EngineOutcome, EnginePage, EngineRange, EngineRecord, EngineWrite, Watching,
@@ -33,12 +35,14 @@ use std::future::ready;
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{
     Arc, Condvar, Mutex, MutexGuard, Once, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
 };
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use witness::Witness;
 
 /// The engine. Fields are dropped in this order: the writer ends, sled closes, its lock is seen free, ours is freed.
 pub(super) struct SledEngine {
@@ -105,6 +109,8 @@ struct Shared {
     db: RwLock<Option<Db>>,
     /// sled's log, to sync it.
     log: File,
+    /// Up to where it is on the disk for certain.
+    synced: AtomicI64,
     waiting: Mutex<Waiting>,
     wake: Condvar,
     room: Arc<Semaphore>,
@@ -262,13 +268,16 @@ impl Shared {
 
     fn run(&self) {
         let ended = panic::catch_unwind(AssertUnwindSafe(|| {
+            let mut witness = Witness::new(&self.dir);
             while let Some(round) = self.next_round() {
                 if let Err(stopped) = self.carry_out(round)
                     && !(matches!(stopped, Stopped::Full(_)) && self.resume_with_room())
                 {
                     return;
                 }
+                witness.saw(self.synced.load(Ordering::Relaxed), Instant::now());
             }
+            witness.write(self.synced.load(Ordering::Relaxed));
         }));
         if let Err(payload) = ended {
             self.stop(Stopped::Broken(format!(
@@ -411,10 +420,13 @@ impl Shared {
             }
         })?;
         flushed?;
+        let position = witness::position(db);
         // After a failure here the kernel may take the lost pages for written: nothing may be written behind them.
         self.log
             .sync_data()
-            .map_err(|error| Stopped::Broken(error.to_string()))
+            .map_err(|error| Stopped::Broken(error.to_string()))?;
+        self.synced.store(position, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Refuses every commit from now on, those that wait included, and says so once.
@@ -664,7 +676,12 @@ fn words(payload: &(dyn std::any::Any + Send)) -> String {
 ///
 /// The caller's lock proves that no other process uses the directory.
 pub(super) fn open(dir: &Path, lock: DirLock) -> Result<(SledEngine, Option<String>), OpenError> {
-    let (db, repaired) = ladder::open(dir)?;
+    let (db, mut repaired) = ladder::open(dir)?;
+    if witness::is_short(dir, &db) {
+        let lost = "the log ends earlier than it once did, so something was lost; look whether anything is missing, and restore a \
+                    backup if so";
+        repaired = Some(repaired.map_or(lost.to_owned(), |repaired| format!("{repaired}; {lost}")));
+    }
     let engine = start(dir, db, lock).map_err(|error| OpenError::from_io(dir, &error))?;
     Ok((engine, repaired))
 }
@@ -672,10 +689,13 @@ pub(super) fn open(dir: &Path, lock: DirLock) -> Result<(SledEngine, Option<Stri
 fn start(dir: &Path, db: Db, lock: DirLock) -> io::Result<SledEngine> {
     let log_path = dir.join(LOG);
     let log = File::options().read(true).write(true).open(&log_path)?;
+    // After a kill what was just read may lie in the kernel's cache only.
+    log.sync_data()?;
     // sled never syncs the directory: without this a new log may be gone after a power cut, whatever was synced in it.
     files::sync_dir(dir)?;
     let shared = Arc::new(Shared {
         dir: dir.to_owned(),
+        synced: AtomicI64::new(witness::position(&db)),
         db: RwLock::new(Some(db)),
         log,
         waiting: Mutex::default(),
