@@ -83,7 +83,8 @@ fn sign_in(address: SocketAddr, login: &str, literal: &str) -> Option<String> {
     let mut socket = TcpStream::connect(address).ok()?;
     let mut lines = BufReader::new(socket.try_clone().ok()?).lines();
     lines.next()?.ok()?;
-    write!(socket, "a LOGIN {login} {literal}\r\n").ok()?;
+    let command = format!("a LOGIN {login} {literal}\r\n");
+    socket.write_all(command.as_bytes()).ok()?; // one segment, which strace then shows as one
     lines.map_while(Result::ok).find(|line| line.starts_with("a "))
 }
 
