@@ -1,6 +1,7 @@
 //! Connections that never sign in.
 
-use crate::support::client::connect_from;
+use crate::stalled::silent_upstream;
+use crate::support::client::{Client, connect_from};
 use crate::support::program::{Program, configuration, phone, said};
 use crate::support::upstream::{FakeUpstream, Script};
 use std::collections::VecDeque;
@@ -77,4 +78,44 @@ fn hears_goodbye(mut socket: TcpStream) -> bool {
     socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     socket.read_to_string(&mut text).is_ok()
         && text.ends_with("* BYE [UNAVAILABLE] Too many connections, try again later\r\n")
+}
+
+#[test]
+fn who_has_come_as_far_as_the_mail_server_is_not_evicted() {
+    let (silent, tables) = silent_upstream();
+    let directory = tempfile::tempdir().unwrap();
+    let upstream = FakeUpstream::start(Script::default(), directory.path());
+    let config = configuration(
+        &upstream,
+        directory.path(),
+        "connections_per_network = 4",
+        &tables,
+    );
+    let gateway = Program::run(&config);
+    let mut asked = Vec::new();
+    let clients: Vec<Client> = (0..8)
+        .map(|number| {
+            let mut client = gateway.client();
+            client.send(&format!("a LOGIN p{number}@example.net pass\r\n"));
+            asked.push(silent.accept().unwrap());
+            client
+        })
+        .collect();
+    // Half of four are left alone, and the last two have their places; those between had to go, and hear so in order.
+    for (number, mut client) in clients.into_iter().enumerate() {
+        let answer = client.line();
+        assert!(answer.starts_with("a NO [UNAVAILABLE]"), "{number}: {answer}");
+        if (2..6).contains(&number) {
+            let goodbye = client.rest();
+            assert!(
+                goodbye.starts_with("* BYE [UNAVAILABLE] Too many"),
+                "{number}: {goodbye}"
+            );
+        } else {
+            assert!(
+                client.command("b", "LOGOUT").starts_with("b OK"),
+                "{number} was evicted"
+            );
+        }
+    }
 }

@@ -79,12 +79,9 @@ fn resident_kib(gateway: &Program) -> u64 {
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
-/// How many ask the mail server that says nothing.
-const ASKING: usize = 20;
-
-#[test]
-fn a_mail_server_that_says_nothing_delays_its_own_people_only() {
-    // The kernel takes connections for it; nobody ever says a word.
+/// A mail server that says nothing for three seconds, and the tables that send example.net there in learning mode: a
+/// password alone reaches it. The kernel takes connections for it; they can be accepted to see them.
+pub(crate) fn silent_upstream() -> (TcpListener, String) {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let tables = format!(
         r#"
@@ -108,6 +105,15 @@ fn a_mail_server_that_says_nothing_delays_its_own_people_only() {
         "#,
         silent.local_addr().unwrap().port()
     );
+    (silent, tables)
+}
+
+/// How many ask the mail server that says nothing.
+const ASKING: usize = 20;
+
+#[test]
+fn a_mail_server_that_says_nothing_delays_its_own_people_only() {
+    let (silent, tables) = silent_upstream();
     let directory = tempfile::tempdir().unwrap();
     let upstream = FakeUpstream::start(Script::default(), directory.path());
     let config = configuration(&upstream, directory.path(), "", &tables);
