@@ -3,6 +3,7 @@
 use crate::stalled::silent_upstream;
 use crate::support::client::{Client, connect_from};
 use crate::support::program::{Program, configuration, phone, said};
+use crate::support::stage::Stage;
 use crate::support::upstream::{FakeUpstream, Script};
 use std::collections::VecDeque;
 use std::io::Read;
@@ -118,4 +119,20 @@ fn who_has_come_as_far_as_the_mail_server_is_not_evicted() {
             );
         }
     }
+}
+
+#[test]
+fn the_goodbye_comes_under_tls_and_not_before_it() {
+    let stage = Stage::with(Script::default(), "[limits]\nconnections_per_network = 2");
+    let (gateway, certificate) = (&stage.gateway, stage.gateway.certificate());
+    let greeted = || {
+        let mut client = Client::tls(gateway.address("imaps"), &certificate);
+        assert!(client.line().starts_with("* OK"), "a greeting");
+        client
+    };
+    let mut silent = Client::plain(gateway.address("imaps"));
+    let (mut first, _second) = (greeted(), greeted());
+    assert_eq!(silent.rest(), "", "no clear word where TLS is expected");
+    let _third = greeted();
+    assert!(first.rest().starts_with("* BYE [UNAVAILABLE] Too many"));
 }

@@ -543,7 +543,7 @@ fn stored_page(
         .collect()
 }
 
-/// One sled batch: after a crash it is there whole or not at all. The caller holds the view.
+/// One sled batch: after a crash it is there whole or not at all. The caller has sled to itself.
 fn apply_unseen<'a>(
     db: &Option<Db>,
     writes: impl Iterator<Item = (&'a Vec<u8>, &'a Option<EngineRecord>)>,
@@ -690,12 +690,13 @@ fn start(dir: &Path, db: Db, lock: DirLock) -> io::Result<SledEngine> {
     let log_path = dir.join(LOG);
     let log = File::options().read(true).write(true).open(&log_path)?;
     // After a kill what was just read may lie in the kernel's cache only.
+    let position = witness::position(&db);
     log.sync_data()?;
     // sled never syncs the directory: without this a new log may be gone after a power cut, whatever was synced in it.
     files::sync_dir(dir)?;
     let shared = Arc::new(Shared {
         dir: dir.to_owned(),
-        synced: AtomicI64::new(witness::position(&db)),
+        synced: AtomicI64::new(position),
         db: RwLock::new(Some(db)),
         log,
         waiting: Mutex::default(),
