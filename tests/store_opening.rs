@@ -10,6 +10,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 fn settings(dir: &Path) -> Settings {
@@ -688,8 +689,13 @@ async fn child() {
     put(&store, 0, Durability::Lazy).await.unwrap();
     println!("still reads {}", count(&store).await);
     if std::env::var(RESUMES).is_ok() {
+        let since = Instant::now();
         while put(&store, 1_000_000, Durability::Synced).await.is_err() {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            assert!(
+                since.elapsed() < Duration::from_secs(30),
+                "it does not write again"
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
         println!("writes again, reads {}", count(&store).await);
     }
