@@ -6,7 +6,7 @@
 //! # The way of one connection
 //!
 //! ```text
-//! accept (caps)            net::listener      refused connections hear why
+//! accept (places)          net::places        when all are taken, the oldest that has not signed in makes room
 //!   │ TLS if implicit      net::stream        the only room that names rustls
 //!   ▼
 //! server machine           wire::imap::server pure: bytes in, `Credentials` out

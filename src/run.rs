@@ -10,7 +10,7 @@ use crate::gate::{Gate, NoRandomness, Parts};
 use crate::mail::Front;
 use crate::mail::upstream::Upstreams;
 use crate::net::{
-    Admission, ListenError, Listener, ListenerSettings, ServerTls, Shutdown, TlsError, raise_nofile,
+    ListenError, Listener, ListenerSettings, Places, ServerTls, Shutdown, TlsError, raise_nofile,
 };
 use crate::store::{self, OpenError, Opened, StoreError};
 use crate::wire::{DIALECTS, Limits, dialect};
@@ -161,7 +161,7 @@ impl Gateway {
         listeners: Vec<Listener>,
         upstreams: Arc<Upstreams>,
     ) -> Result<(), RunError> {
-        let places = Admission::new(&settings.limits);
+        let places = Places::new(&settings.limits);
         for (listener, of) in listeners.into_iter().zip(&settings.listeners) {
             let address = listener.local_addr().map_err(RunError::Runtime)?;
             self.addresses.push((of.name.clone(), address));
@@ -176,7 +176,7 @@ impl Gateway {
         &self,
         listener: &ListenerSettings,
         settings: &Settings,
-        places: &Admission,
+        places: &Places,
         upstreams: &Arc<Upstreams>,
     ) -> Front {
         Front {

@@ -141,32 +141,17 @@ const RETENTION: Retention = Retention {
 /// Entries between two looks at the length.
 const NOTICE_EVERY: u64 = 64;
 
-/// Counts the entries once, and from then on removes the oldest as new ones come. Ends with the journal.
+/// Keeps the log short; after an error, which a full disk may be, it begins anew. Ends with the journal.
 async fn keep_short(store: Store, mut written: watch::Receiver<u64>, retention: Retention) {
     let closed = written.clone();
     let work = async {
-        sleep(retention.after_start).await;
-        let before = *written.borrow_and_update();
-        // Entries that come while counting may be counted twice: then a few more than needed go later, nothing worse.
-        let mut there = match count(&store, retention).await {
-            Ok(there) => there,
-            Err(error) => return complain(&error),
-        };
-        let mut seen = before;
         loop {
-            let now = *written.borrow_and_update();
-            there += now - seen;
-            seen = now;
-            while there > retention.keep {
-                match remove_oldest(&store, retention, there - retention.keep).await {
-                    Ok(0) => there = 0,
-                    Ok(gone) => there = there.saturating_sub(gone),
-                    Err(error) => return complain(&error),
+            sleep(retention.after_start).await;
+            match shorten(&store, &mut written, retention).await {
+                Ok(()) => return,
+                Err(error) => {
+                    log::error!(event = "sign-in-log", error:% = error; "the sign-in log cannot be shortened for now")
                 }
-                sleep(retention.breath).await;
-            }
-            if written.changed().await.is_err() {
-                return;
             }
         }
     };
@@ -176,12 +161,34 @@ async fn keep_short(store: Store, mut written: watch::Receiver<u64>, retention: 
     }
 }
 
-async fn gone(mut written: watch::Receiver<u64>) {
-    while written.changed().await.is_ok() {}
+/// Counts the entries once, and from then on removes the oldest as new ones come.
+async fn shorten(
+    store: &Store,
+    written: &mut watch::Receiver<u64>,
+    retention: Retention,
+) -> Result<(), StoreError> {
+    // Entries that come while counting may be counted twice: then a few more than needed go later, nothing worse.
+    let mut seen = *written.borrow_and_update();
+    let mut there = count(store, retention).await?;
+    loop {
+        let now = *written.borrow_and_update();
+        there += now - seen;
+        seen = now;
+        while there > retention.keep {
+            there = match remove_oldest(store, retention, there - retention.keep).await? {
+                0 => 0,
+                gone => there.saturating_sub(gone),
+            };
+            sleep(retention.breath).await;
+        }
+        if written.changed().await.is_err() {
+            return Ok(());
+        }
+    }
 }
 
-fn complain(error: &StoreError) {
-    log::error!(event = "sign-in-log", error:% = error; "the sign-in log cannot be shortened until the next start");
+async fn gone(mut written: watch::Receiver<u64>) {
+    while written.changed().await.is_ok() {}
 }
 
 async fn count(store: &Store, retention: Retention) -> Result<u64, StoreError> {
@@ -220,6 +227,11 @@ mod tests {
     use crate::reason::Protocol;
     use crate::store::records::UnixTime;
     use crate::store::seal::BoxKey;
+    use crate::store::{
+        BoxFuture, Changes, Engine, EngineBatch, EngineOutcome, EnginePage, EngineRange, EngineRecord,
+        Watching,
+    };
+    use std::future::ready;
 
     fn entry(person: u8, reason: Reason) -> SignInEntry {
         SignInEntry {
@@ -323,5 +335,49 @@ mod tests {
         assert!(matches!(left.last(), Some((Key::SignIn(255, _), _))));
         drop(journal);
         short.await.unwrap();
+    }
+
+    /// A store that cannot be read yet; it counts who tried.
+    struct Unreadable {
+        scans: Arc<AtomicU32>,
+        changes: Changes,
+    }
+
+    impl Engine for Unreadable {
+        fn get(&self, keys: Vec<Vec<u8>>) -> BoxFuture<'_, Result<Vec<Option<EngineRecord>>, StoreError>> {
+            Box::pin(ready(Ok(vec![None; keys.len()])))
+        }
+
+        fn scan(&self, _: EngineRange, _: usize) -> BoxFuture<'_, Result<EnginePage, StoreError>> {
+            self.scans.fetch_add(1, Ordering::Relaxed);
+            Box::pin(ready(Err(StoreError::Read("the disk is full".into()))))
+        }
+
+        fn commit(&self, _: EngineBatch, _: Durability) -> BoxFuture<'_, Result<EngineOutcome, StoreError>> {
+            Box::pin(ready(Ok(EngineOutcome::Done)))
+        }
+
+        fn flush(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+            Box::pin(ready(Ok(())))
+        }
+
+        fn watch(&self) -> Watching {
+            self.changes.watch()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_does_not_end_the_shortening() {
+        let scans = Arc::new(AtomicU32::new(0));
+        let engine = Unreadable {
+            scans: scans.clone(),
+            changes: Changes::default(),
+        };
+        let store = Store::new(Box::new(engine), BoxKey::generate().unwrap());
+        let (_written, watched) = watch::channel(0);
+        let short = tokio::spawn(keep_short(store, watched, RETENTION));
+        sleep(Duration::from_secs(301)).await;
+        assert_eq!(scans.load(Ordering::Relaxed), 5, "once a minute");
+        short.abort();
     }
 }

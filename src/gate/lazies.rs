@@ -1,8 +1,8 @@
 //! Lazy writes: last seen, good networks, the sign-in log. In order, one after the other, and nobody waits for them.
 
 use super::cache::Cache;
-use crate::store::Store;
 use crate::store::records::{Batch, Durability};
+use crate::store::{Store, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -84,6 +84,9 @@ async fn write(store: &Store, cache: &Cache, batch: Batch) {
     let keys: Vec<_> = batch.0.iter().map(|write| write.key.clone()).collect();
     if let Err(error) = store.commit(batch, Durability::Lazy).await {
         cache.forget(&keys);
-        log::warn!(event = "lazy-write-failed", error:% = error; "a lazy write failed");
+        // A store that stopped has said so once; this would repeat it at every sign-in.
+        if !matches!(error, StoreError::Stopped(_) | StoreError::Full(_)) {
+            log::warn!(event = "lazy-write-failed", error:% = error; "a lazy write failed");
+        }
     }
 }

@@ -3,18 +3,18 @@
 //! This is a task of its own. When it hands over, it ends and is dropped whole (machines, credentials, buffers), so that
 //! nothing of it weighs on the hours that the session may last.
 
-use super::Front;
 use super::drive::{Drive, Turn, now};
 use super::relay::Relay;
 use super::session::Session;
 use super::upstream::{MailProver, Proven};
+use super::{Front, LAST_WORDS};
 use crate::auth::Attempt;
 use crate::gate::SignedIn;
 use crate::gate::sessions::SessionHandle;
-use crate::net::{ListenTls, Stream};
+use crate::net::{ListenTls, Place, Standing, Stream};
 use crate::wire::{ClientTls, CloseCause, Credentials, ServerEvent, ServerFacts, ServerMachine};
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How the time before the verdict ended.
 pub(super) enum Ended {
@@ -28,26 +28,37 @@ pub(super) enum Ended {
 pub(super) struct Login<'a> {
     front: &'a Front,
     client: SocketAddr,
+    place: Place,
     deadline: Instant,
 }
 
 impl<'a> Login<'a> {
-    pub(super) fn new(front: &'a Front, client: SocketAddr) -> Self {
+    pub(super) fn new(front: &'a Front, client: SocketAddr, place: Place) -> Self {
         Login {
             front,
             client,
+            place,
             deadline: now() + front.limits.login_deadline,
         }
     }
 
     /// Runs the connection until it is signed in or closed.
     pub(super) async fn run(&self, stream: Stream) -> Ended {
-        let (stream, tls) = match self.transport(stream).await {
+        let (stream, tls) = match self.while_placed(self.transport(stream)).await.flatten() {
             Ok(ready) => ready,
             Err(cause) => return Ended::Closed(cause),
         };
         let machine = (self.front.dialect.server)(self.facts(tls));
         self.converse(Drive::new(stream, machine)).await
+    }
+
+    /// Waits for something that has no words for who must make room: then it is dropped, and the connection with it.
+    async fn while_placed<T>(&self, something: impl Future<Output = T>) -> Result<T, CloseCause> {
+        tokio::select! {
+            biased; // What needs no waiting is done, so that the goodbye can follow.
+            done = something => Ok(done),
+            () = self.place.evicted() => Err(CloseCause::NoPlace),
+        }
     }
 
     /// Starts TLS where it is implicit; who speaks plain text there hears so at once (P20).
@@ -61,7 +72,7 @@ impl<'a> Login<'a> {
                     .await
                     .map_err(|_| CloseCause::ClientClosed)?
                 {
-                    return Err(self.front.turn_away(stream, CloseCause::WrongTransport).await);
+                    return Err(self.front.turn_away(stream).await);
                 }
                 let stream = self.handshake(stream).await?;
                 Ok((stream, ClientTls::On))
@@ -95,17 +106,20 @@ impl<'a> Login<'a> {
                     drive.machine().shutting_down(CloseCause::Drain);
                     continue;
                 }
+                () = self.place.evicted() => return self.make_room(drive).await,
             };
             match turn {
                 Err(_) => return Ended::Closed(CloseCause::Io),
                 Ok(Turn::Close(cause)) => {
-                    drive.close().await;
+                    let _ = self.while_placed(drive.close()).await;
                     return Ended::Closed(cause);
                 }
-                Ok(Turn::Event(ServerEvent::StartTls)) => match self.upgrade(drive).await {
-                    Ok(upgraded) => drive = upgraded,
-                    Err(cause) => return Ended::Closed(cause),
-                },
+                Ok(Turn::Event(ServerEvent::StartTls)) => {
+                    match self.while_placed(self.upgrade(drive)).await.flatten() {
+                        Ok(upgraded) => drive = upgraded,
+                        Err(cause) => return Ended::Closed(cause),
+                    }
+                }
                 Ok(Turn::Event(ServerEvent::PasswordInClear)) => {
                     let (front, address) = (self.front, self.client.ip());
                     front
@@ -114,8 +128,9 @@ impl<'a> Login<'a> {
                 }
                 Ok(Turn::Event(ServerEvent::Credentials(credentials))) => {
                     match self.decide(&mut drive, credentials).await {
-                        Decided::Refused => {}
+                        Decided::Refused => self.place.stand(Standing::Silent),
                         Decided::Gone => return Ended::Closed(CloseCause::ClientClosed),
+                        Decided::Evicted => return self.make_room(drive).await,
                         Decided::Admitted(handle, proven) => {
                             return self.hand_over(drive, handle, *proven).await;
                         }
@@ -123,6 +138,23 @@ impl<'a> Login<'a> {
                 }
             }
         }
+    }
+
+    /// Says goodbye in the protocol because the place is another's now.
+    async fn make_room(&self, mut drive: Drive<dyn ServerMachine>) -> Ended {
+        drive.machine().shutting_down(CloseCause::NoPlace);
+        let goodbye = async {
+            if let Ok(Turn::Close(_)) = drive.turn(now()).await {
+                drive.close().await;
+            }
+        };
+        let patience = if self.place.is_goodbye_short() {
+            Duration::ZERO // What the socket takes at once is sent all the same.
+        } else {
+            LAST_WORDS
+        };
+        let _ = tokio::time::timeout(patience, goodbye).await;
+        Ended::Closed(CloseCause::NoPlace)
     }
 
     /// STARTTLS. Anything received behind the command came in the clear and would be run as if it had been protected
@@ -138,16 +170,19 @@ impl<'a> Login<'a> {
     }
 
     async fn decide(&self, drive: &mut Drive<dyn ServerMachine>, credentials: Credentials) -> Decided {
+        self.place.stand(Standing::Deciding);
         let mut prover = MailProver::new(
             &self.front.upstreams,
             self.front.dialect,
             self.client,
+            &self.place,
             drive.machine().introduction(),
             self.front.wire_limits.clone(),
         );
         let signed_in = tokio::select! {
             signed_in = self.front.gate.sign_in(self.attempt(credentials), &mut prover) => signed_in,
             _ = drive.listen() => return Decided::Gone,
+            () = self.place.evicted() => return Decided::Evicted,
         };
         match signed_in {
             SignedIn::Refused { refusal, leaves_at } => {
@@ -190,8 +225,10 @@ impl<'a> Login<'a> {
             name,
         } = proven;
         drive.machine().admit(ready.success);
-        if drive.step(self.deadline).await.is_err() {
-            return Ended::Closed(CloseCause::ClientClosed);
+        match self.while_placed(drive.step(self.deadline)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) => return Ended::Closed(CloseCause::ClientClosed),
+            Err(cause) => return Ended::Closed(cause),
         }
         let (client, machine, unread) = drive.into_parts();
         let mut to_upstream = machine.into_leftover();
@@ -218,5 +255,6 @@ impl<'a> Login<'a> {
 enum Decided {
     Refused,
     Gone,
+    Evicted,
     Admitted(SessionHandle, Box<Proven>),
 }

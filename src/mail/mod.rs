@@ -8,7 +8,7 @@ pub mod upstream;
 
 use crate::gate::Gate;
 use crate::net::{
-    Admission, ListenLimits, ListenTls, Listener, ListenerSettings, ServerTls, Shutdown, Stream,
+    ListenLimits, Listener, ListenerSettings, Place, Places, ServerTls, Shutdown, Stream, Tracked,
 };
 use crate::wire::{CloseCause, Dialect, Limits};
 use login::{Ended, Login};
@@ -29,7 +29,7 @@ pub struct Front {
     /// Limits of connections.
     pub limits: ListenLimits,
     /// Places for connections that have not signed in; shared by all listeners.
-    pub places: Admission,
+    pub places: Places,
     /// Limits of machines.
     pub wire_limits: Limits,
     /// Shown in greetings.
@@ -54,28 +54,22 @@ impl Front {
                 _ = self.shutdown.draining() => return,
             };
             let front = Arc::clone(&self);
-            let alive = self.shutdown.track();
+            let alive = Alive::new(&self, client);
+            // Here and not in the task: tasks begin in any order, and who came first should go first.
+            let place = self.places.take(client.ip(), drive::now());
             tokio::spawn(async move {
-                front.connection(stream, client).await;
+                front.connection(stream, client, place).await;
                 drop(alive);
             });
         }
     }
 
     /// The login task: ends with the verdict. What was admitted goes on in the relay's own small task.
-    async fn connection(self: Arc<Self>, stream: Stream, client: SocketAddr) {
-        let ended = match self.places.admit(client.ip()) {
-            Ok(place) => {
-                let ended = Login::new(&self, client).run(stream).await;
-                drop(place);
-                ended
-            }
-            Err(_) => Ended::Closed(self.turn_away(stream, CloseCause::NoPlace).await),
-        };
-        match ended {
+    async fn connection(self: Arc<Self>, stream: Stream, client: SocketAddr, place: Place) {
+        match Login::new(&self, client, place).run(stream).await {
             Ended::Closed(cause) => self.never_signed_in(client, cause),
             Ended::SignedIn(session) => {
-                let alive = self.shutdown.track();
+                let alive = Alive::new(&self, client);
                 // Made here, so that the box is freed and not kept in the task for as long as the session lasts.
                 let relayed = session.run();
                 tokio::spawn(async move {
@@ -92,14 +86,39 @@ impl Front {
         log::debug!(event = "connection", listener = listener, address:% = address, end = end; "closed before sign-in");
     }
 
-    /// Says why in plain text and closes; behind implicit TLS only to those who do not speak TLS.
-    async fn turn_away(&self, mut stream: Stream, cause: CloseCause) -> CloseCause {
-        if self.settings.tls != ListenTls::Implicit || cause == CloseCause::WrongTransport {
-            let words = (self.dialect.turned_away)(cause);
-            let deadline = drive::now() + LAST_WORDS;
-            let _ = stream.write_all(words.as_slice(), deadline).await;
-            drive::close(stream, deadline).await;
+    /// Says in plain text to who does not speak TLS that this is the wrong port, and closes.
+    async fn turn_away(&self, mut stream: Stream) -> CloseCause {
+        let words = (self.dialect.turned_away)(CloseCause::WrongTransport);
+        let deadline = drive::now() + LAST_WORDS;
+        let _ = stream.write_all(words.as_slice(), deadline).await;
+        drive::close(stream, deadline).await;
+        CloseCause::WrongTransport
+    }
+}
+
+/// A connection's task: the shutdown waits for it, and a panic in it does not go by without a word.
+struct Alive {
+    front: Arc<Front>,
+    client: SocketAddr,
+    _tracked: Tracked,
+}
+
+impl Alive {
+    fn new(front: &Arc<Front>, client: SocketAddr) -> Alive {
+        Alive {
+            front: Arc::clone(front),
+            client,
+            _tracked: front.shutdown.track(),
         }
-        cause
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let (listener, address) = (self.front.settings.name.as_str(), self.client.ip());
+            log::error!(event = "connection-panicked", listener = listener, address:% = address;
+                "a fault of gatepost's ended this connection, and no other; please report it with the words on standard error");
+        }
     }
 }

@@ -4,7 +4,10 @@ use super::drive::{Drive, Turn, now};
 use crate::auth::people::RouteSettings;
 use crate::auth::{Proof, Trial};
 use crate::gate::Prover;
-use crate::net::{ClientTls, Stream, TlsError, UpstreamTlsSettings};
+use crate::net::{
+    ClientTls, OPEN_FILES, Place, Seldom, Standing, Stream, TlsError, UpstreamTlsSettings,
+    is_out_of_descriptors,
+};
 use crate::reason::{Outage, Protocol, Rejection};
 use crate::store::BoxFuture;
 use crate::wire::{
@@ -47,7 +50,12 @@ pub struct Upstreams {
 struct Upstream {
     settings: UpstreamSettings,
     tls: Option<ClientTls>,
+    /// How often no file could be opened to connect.
+    shortages: Seldom,
 }
+
+/// Between two tries to open a connection while no file may be opened.
+const PAUSE: Duration = Duration::from_millis(50);
 
 impl Upstreams {
     /// Loads certificates and pins. Routes name upstreams; the configuration has checked that the names exist.
@@ -86,6 +94,7 @@ impl Upstream {
         Ok(Upstream {
             settings: settings.clone(),
             tls,
+            shortages: Seldom::default(),
         })
     }
 
@@ -103,7 +112,23 @@ impl Upstream {
         }
     }
 
+    /// Connects; while no file may be opened it waits until others have left.
     async fn connect(&self, deadline: Instant) -> io::Result<Stream> {
+        loop {
+            match self.try_connect(deadline).await {
+                Err(error) if is_out_of_descriptors(&error) && now() + PAUSE < deadline => {
+                    if let Some(times) = self.shortages.happened(now()) {
+                        let name = self.settings.name.as_str();
+                        log::error!(event = "upstream-waits", upstream = name, times = times; "cannot connect: {error}; {OPEN_FILES}");
+                    }
+                    tokio::time::sleep(PAUSE).await;
+                }
+                tried => return tried,
+            }
+        }
+    }
+
+    async fn try_connect(&self, deadline: Instant) -> io::Result<Stream> {
         let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         let resolving = tokio::net::lookup_host((self.settings.host.as_str(), self.settings.port));
         for address in timeout_at(deadline.into(), resolving).await?? {
@@ -191,6 +216,7 @@ pub(super) struct MailProver<'a> {
     upstreams: &'a Upstreams,
     dialect: &'static Dialect,
     client: SocketAddr,
+    place: &'a Place,
     introduction: Introduction,
     limits: Limits,
     proven: Option<Box<Proven>>,
@@ -201,6 +227,7 @@ impl<'a> MailProver<'a> {
         upstreams: &'a Upstreams,
         dialect: &'static Dialect,
         client: SocketAddr,
+        place: &'a Place,
         introduction: Introduction,
         limits: Limits,
     ) -> Self {
@@ -208,6 +235,7 @@ impl<'a> MailProver<'a> {
             upstreams,
             dialect,
             client,
+            place,
             introduction,
             limits,
             proven: None,
@@ -221,6 +249,7 @@ impl<'a> MailProver<'a> {
 
     async fn ask(&mut self, trial: &Trial) -> Proof {
         self.proven = None;
+        self.place.stand(Standing::Proving);
         let Some(upstream) = self.upstreams.find(&trial.route, self.dialect.protocol) else {
             log::warn!(event = "no-upstream", route = &*trial.route; "the route has no upstream for {}", self.dialect.protocol);
             return Proof::Unavailable(Outage::Misconfigured);

@@ -1,17 +1,15 @@
-//! Listening: an accept loop that nothing ends, and the places for connections that have not signed in.
+//! Listening: an accept loop that nothing ends.
 
 use super::stream::{Stream, canonical, tune};
-use super::{ListenLimits, ListenerSettings};
+use super::{ListenerSettings, Seldom};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 
 /// A listener could not be opened.
 #[derive(Debug)]
@@ -51,8 +49,7 @@ impl std::error::Error for ListenError {}
 pub struct Listener {
     name: String,
     tcp: TcpListener,
-    /// Whether the current run of failures was reported.
-    reported: AtomicBool,
+    failures: Seldom,
 }
 
 impl Listener {
@@ -69,7 +66,7 @@ impl Listener {
         Ok(Listener {
             name: settings.name.clone(),
             tcp,
-            reported: AtomicBool::new(false),
+            failures: Seldom::default(),
         })
     }
 
@@ -87,21 +84,30 @@ impl Listener {
         loop {
             match self.tcp.accept().await {
                 Ok((tcp, peer)) => {
-                    self.reported.store(false, Ordering::Relaxed);
                     return (Stream::accepted(tcp), canonical(peer));
                 }
                 Err(error) => {
                     let Some(pause) = pause_after(&error) else {
                         continue;
                     };
-                    if !self.reported.swap(true, Ordering::Relaxed) {
-                        let listener = self.name.as_str();
-                        log::error!(event = "accept-failed", listener = listener; "cannot accept connections: {error}");
-                    }
+                    self.report(&error);
                     tokio::time::sleep(pause).await;
                 }
             }
         }
+    }
+
+    fn report(&self, error: &io::Error) {
+        let Some(times) = self.failures.happened(Instant::now().into_std()) else {
+            return;
+        };
+        let listener = self.name.as_str();
+        let remedy = if is_out_of_descriptors(error) {
+            OPEN_FILES
+        } else {
+            "those who want to connect wait"
+        };
+        log::error!(event = "accept-failed", listener = listener, times = times; "cannot accept connections: {error}; {remedy}");
     }
 }
 
@@ -141,104 +147,15 @@ fn pause_after(error: &io::Error) -> Option<Duration> {
     }
 }
 
-/// Places for connections that have not signed in, over all networks and per network (P88, P92). Clones share them.
-#[derive(Clone)]
-pub struct Admission {
-    places: Arc<Places>,
+/// Whether this process, or the whole system, may open no more files and sockets for now.
+pub fn is_out_of_descriptors(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
-struct Places {
-    most: usize,
-    most_per_network: usize,
-    taken: Mutex<Taken>,
-}
-
-#[derive(Default)]
-struct Taken {
-    all: usize,
-    /// Holds only networks with connections, so it is never longer than `all`.
-    networks: HashMap<IpAddr, usize>,
-}
-
-/// Why there was no place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoPlace {
-    /// All are taken.
-    Everywhere,
-    /// This network has as many as it may.
-    Network,
-}
-
-/// A place; dropping it, on whatever path, frees it.
-pub struct Permit {
-    places: Arc<Places>,
-    network: IpAddr,
-}
-
-impl Admission {
-    /// All places free.
-    pub fn new(limits: &ListenLimits) -> Admission {
-        Admission {
-            places: Arc::new(Places {
-                most: limits.max_unauthenticated,
-                most_per_network: limits.max_unauthenticated_per_network,
-                taken: Mutex::default(),
-            }),
-        }
-    }
-
-    /// Takes a place for a connection from `address`.
-    ///
-    /// # Errors
-    /// When there is none; the connection should hear a goodbye and be closed.
-    pub fn admit(&self, address: IpAddr) -> Result<Permit, NoPlace> {
-        let network = network_of(address);
-        let mut taken = self.places.taken();
-        if taken.all >= self.places.most {
-            return Err(NoPlace::Everywhere);
-        }
-        let here = taken.networks.get(&network).copied().unwrap_or(0);
-        if here >= self.places.most_per_network {
-            return Err(NoPlace::Network);
-        }
-        taken.networks.insert(network, here + 1);
-        taken.all += 1;
-        Ok(Permit {
-            places: self.places.clone(),
-            network,
-        })
-    }
-}
-
-impl Places {
-    fn taken(&self) -> MutexGuard<'_, Taken> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        let mut taken = self.places.taken();
-        taken.all = taken.all.saturating_sub(1);
-        match taken.networks.get_mut(&self.network) {
-            Some(here) if *here > 1 => *here -= 1,
-            _ => {
-                taken.networks.remove(&self.network);
-            }
-        }
-    }
-}
-
-/// The network that is counted: the IPv4 address itself, the /64 of an IPv6 address (a household has at least that).
-pub fn network_of(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => IpAddr::V4(address),
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
-    }
-}
+/// What an administrator can do about it.
+pub const OPEN_FILES: &str = "who is signed in goes on, new ones wait until others leave; each session needs two open files: \
+                              raise the limit (LimitNOFILE= of the service, `ulimit -Hn`)";
 
 /// Raises the limit of open files as far as it may go without privileges, and says how far that is: each session needs
 /// two. `None` is no limit.
@@ -268,63 +185,6 @@ const PAUSE: Duration = Duration::from_millis(50);
 mod tests {
     use super::*;
     use crate::net::ListenTls;
-
-    fn admission(most: usize, most_per_network: usize) -> Admission {
-        Admission::new(&ListenLimits {
-            max_unauthenticated: most,
-            max_unauthenticated_per_network: most_per_network,
-            login_deadline: Duration::from_secs(60),
-            idle: Duration::from_secs(1860),
-        })
-    }
-
-    fn ip(text: &str) -> IpAddr {
-        text.parse().unwrap()
-    }
-
-    #[test]
-    fn counts_networks_and_frees_places_when_permits_go() {
-        let admission = admission(3, 2);
-        let first = admission.admit(ip("192.0.2.1")).unwrap();
-        let second = admission.admit(ip("::ffff:192.0.2.1")).unwrap();
-        assert_eq!(admission.admit(ip("192.0.2.1")).err(), Some(NoPlace::Network));
-        let _third = admission.admit(ip("192.0.2.2")).unwrap();
-        assert_eq!(admission.admit(ip("192.0.2.3")).err(), Some(NoPlace::Everywhere));
-        drop(first);
-        let again = admission.admit(ip("192.0.2.1")).unwrap();
-        drop((second, again));
-        assert_eq!(
-            admission.places.taken().networks.len(),
-            1,
-            "only the third one's network is remembered"
-        );
-        assert_eq!(admission.places.taken().all, 1);
-    }
-
-    #[test]
-    fn a_place_is_freed_when_its_task_panics() {
-        let admission = admission(1, 1);
-        let permit = admission.admit(ip("192.0.2.1")).unwrap();
-        let panicked = std::thread::spawn(move || {
-            let _permit = permit;
-            panic!("a connection's task dies");
-        });
-        assert!(panicked.join().is_err());
-        assert!(admission.admit(ip("192.0.2.1")).is_ok());
-    }
-
-    #[test]
-    fn networks() {
-        for (address, network) in [
-            ("192.0.2.77", "192.0.2.77"),
-            ("::ffff:192.0.2.77", "192.0.2.77"),
-            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
-            ("2001:db8:1:2:ffff::", "2001:db8:1:2::"),
-            ("2001:db8:1:3::1", "2001:db8:1:3::"),
-        ] {
-            assert_eq!(network_of(ip(address)), ip(network), "{address}");
-        }
-    }
 
     #[test]
     fn pauses_only_when_the_system_is_short_of_something() {

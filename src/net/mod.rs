@@ -1,12 +1,16 @@
 //! Sockets: the only room that names rustls or a file descriptor.
 
 mod listener;
+mod places;
 pub mod pool;
+mod seldom;
 mod shutdown;
 mod stream;
 mod tls;
 
-pub use listener::{Admission, ListenError, Listener, NoPlace, Permit, network_of, raise_nofile};
+pub use listener::{ListenError, Listener, OPEN_FILES, is_out_of_descriptors, raise_nofile};
+pub use places::{Place, Places, Standing, network_of};
+pub use seldom::Seldom;
 pub use shutdown::{Phase, Shutdown, Tracked};
 pub use stream::Stream;
 pub use tls::{ClientTls, End, ServerTls, TlsError};

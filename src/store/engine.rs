@@ -129,6 +129,11 @@ impl Changes {
         }
     }
 
+    /// Tells that anything may have changed: a key that is none, so that listeners reload all they keep.
+    pub fn tell_all(&self) {
+        self.tell(vec![Vec::new()]);
+    }
+
     /// A listener from now on.
     pub fn watch(&self) -> Watching {
         self.0.subscribe()

@@ -128,7 +128,7 @@ impl Store {
     /// An error leaves open whether the batch was written: read again before you rely on either. A dropped future too.
     ///
     /// # Errors
-    /// [`StoreError::Write`] and [`StoreError::Stopped`] from the engine; the other variants say which rule the batch
+    /// [`StoreError::Write`], [`StoreError::Stopped`] and [`StoreError::Full`] from the engine; the other variants say which rule the batch
     /// breaks, and then nothing was written.
     pub async fn commit(&self, batch: Batch, durability: Durability) -> Result<Outcome, StoreError> {
         check(&batch, durability)?;
@@ -147,7 +147,7 @@ impl Store {
     /// Brings everything that was answered before to the disk: the last step of an orderly shutdown.
     ///
     /// # Errors
-    /// [`StoreError::Write`], [`StoreError::Stopped`].
+    /// [`StoreError::Write`], [`StoreError::Stopped`], [`StoreError::Full`].
     pub async fn flush(&self) -> Result<(), StoreError> {
         self.0.engine.flush().await
     }
@@ -254,6 +254,8 @@ pub enum StoreError {
     Write(String),
     /// An earlier write failed, so nothing is written any more. Reads go on.
     Stopped(String),
+    /// An earlier write found no room, so nothing is written before there is some. Reads go on.
+    Full(String),
     /// A record did not open.
     Unseal(UnsealError),
     /// A record or key is not readable by this version.
@@ -288,6 +290,10 @@ impl fmt::Display for StoreError {
             StoreError::Stopped(cause) => write!(
                 f,
                 "the store stopped writing ({cause}); see to the disk, its free space first, then restart gatepost"
+            ),
+            StoreError::Full(cause) => write!(
+                f,
+                "the store has no room to write ({cause}); free some space on its disk, then it goes on by itself"
             ),
             StoreError::Unseal(error) => error.fmt(f),
             StoreError::Decode(error) => error.fmt(f),

@@ -4,8 +4,9 @@ use super::segments;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use socket2::{Domain, Socket, Type};
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,15 @@ impl Client {
     /// A plain connection; nothing is read yet.
     pub fn plain(address: SocketAddr) -> Client {
         let socket = connect(address);
+        Client {
+            io: BufReader::new(Box::new(socket.try_clone().unwrap())),
+            socket,
+        }
+    }
+
+    /// The same from another of this machine's addresses.
+    pub fn plain_from(source: Ipv4Addr, address: SocketAddr) -> Client {
+        let socket = connect_from(source, address);
         Client {
             io: BufReader::new(Box::new(socket.try_clone().unwrap())),
             socket,
@@ -118,8 +128,19 @@ impl Client {
     }
 }
 
+/// Connects from an address of 127.0.0.0/8, all of which are this machine's.
+pub fn connect_from(source: Ipv4Addr, address: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
+    socket.connect(&address.into()).unwrap();
+    settled(socket.into())
+}
+
 fn connect(address: SocketAddr) -> TcpStream {
-    let socket = TcpStream::connect(address).unwrap();
+    settled(TcpStream::connect(address).unwrap())
+}
+
+fn settled(socket: TcpStream) -> TcpStream {
     socket.set_nodelay(true).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket

@@ -4,6 +4,8 @@
 
 pub mod client;
 pub mod gateway;
+pub mod log;
+pub mod program;
 pub mod segments;
 pub mod stage;
 pub mod upstream;

@@ -7,32 +7,42 @@
 //! What sled does not do for us:
 //! - Its `flush` leaves the drive's cache and the file's size alone. We keep a file descriptor of our own on its log and
 //!   call `fdatasync`.
-//! - It opens no store with a torn snapshot, and panics on some damage: see [`open`].
+//! - It opens no store with a torn snapshot, and panics on some damage: see [`ladder`].
+//! - It opens a log that lost its end without a word: see [`witness`].
+//! - After one failed write it never writes again: see [`room`].
 //! - A value above 128 KiB goes to a file that is never synced: [`MAX_RECORD`](super::MAX_RECORD) is far below.
 //! - Its default cache is 1 GB.
 //! - Its lock may outlive its handle for a moment, because its own threads still hold the file: [`Files`] waits for it.
+
+mod ladder;
+mod room;
+mod witness;
 
 use super::engine::{
     Changes, Engine, EngineBatch, EngineOutcome, EnginePage, EngineRange, EngineRecord, EngineWrite, Watching,
 };
 use super::files::{self, DirLock};
 use super::open::OpenError;
-use super::records::{Durability, Expect, Kind, Order, Version};
+use super::records::{Durability, Expect, Order, Version};
 use super::wait::block_on_unless;
 use super::{BoxFuture, StoreError};
-use ::sled::{Config, Db, IVec, Mode};
+use ::sled::{Db, IVec};
 use rustix::fs::{FlockOperation, flock};
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::{self, File};
+use std::fs::File;
 use std::future::ready;
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError, RwLock};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{
+    Arc, Condvar, Mutex, MutexGuard, Once, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use witness::Witness;
 
 /// The engine. Fields are dropped in this order: the writer ends, sled closes, its lock is seen free, ours is freed.
 pub(super) struct SledEngine {
@@ -54,6 +64,8 @@ const CACHE: u64 = 16 * 1024 * 1024;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long sled's own threads may keep its files after the handle is gone.
 const RELEASE: Duration = Duration::from_secs(2);
+/// sled's name for its log.
+const LOG: &str = "db";
 
 impl Engine for SledEngine {
     fn get(&self, keys: Vec<Vec<u8>>) -> BoxFuture<'_, Result<Vec<Option<EngineRecord>>, StoreError>> {
@@ -92,11 +104,13 @@ impl Engine for SledEngine {
 
 /// What callers and the writer share.
 struct Shared {
-    db: Db,
+    dir: PathBuf,
+    /// Nothing while it is opened again. Written while a batch is carried out, so that nobody reads half of one.
+    db: RwLock<Option<Db>>,
     /// sled's log, to sync it.
     log: File,
-    /// Written while a batch is carried out, so that nobody reads half of one.
-    view: RwLock<()>,
+    /// Up to where it is on the disk for certain.
+    synced: AtomicI64,
     waiting: Mutex<Waiting>,
     wake: Condvar,
     room: Arc<Semaphore>,
@@ -112,8 +126,17 @@ struct Waiting {
     lazy_since: Option<Instant>,
     lazy_count: u64,
     closing: bool,
-    /// Why nothing is written any more.
-    stopped: Option<String>,
+    /// Why nothing is written.
+    stopped: Option<Stopped>,
+}
+
+/// A write that failed, and with it all that would come after.
+#[derive(Clone, Debug)]
+enum Stopped {
+    /// There was no room for it. Writing goes on once there is.
+    Full(String),
+    /// The disk or sled failed. What it holds is read until a restart.
+    Broken(String),
 }
 
 /// A synced batch and who waits for it.
@@ -140,33 +163,29 @@ struct Round {
 
 impl Shared {
     fn read(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<EngineRecord>>, StoreError> {
-        let _view = self.view.read().unwrap_or_else(PoisonError::into_inner);
+        let db = self.db();
+        let db = opened(&db)?;
         let aside: Vec<Option<LazyWrite>> = {
             let waiting = self.waiting();
             keys.iter().map(|key| waiting.lazy.get(key).cloned()).collect()
         };
         let found = keys.iter().zip(aside).map(|(key, aside)| match aside {
             Some(write) => Ok(write.value),
-            None => self.stored(key),
+            None => stored(db, key),
         });
         found.collect()
     }
 
-    fn stored(&self, key: &[u8]) -> Result<Option<EngineRecord>, StoreError> {
-        reading(|| self.db.get(key))?
-            .map(|bytes| unpack(&bytes))
-            .transpose()
-    }
-
     fn page(&self, range: &EngineRange, limit: usize) -> Result<EnginePage, StoreError> {
-        let _view = self.view.read().unwrap_or_else(PoisonError::into_inner);
+        let db = self.db();
+        let db = opened(&db)?;
         let aside: BTreeMap<Vec<u8>, LazyWrite> = {
             let waiting = self.waiting();
             let found = waiting.lazy.range(range.from.clone()..range.to.clone());
             found.map(|(key, write)| (key.clone(), write.clone())).collect()
         };
         let enough = limit.saturating_add(1);
-        let mut records = self.stored_page(range, enough, |key| !aside.contains_key(key))?;
+        let mut records = stored_page(db, range, enough, |key| !aside.contains_key(key))?;
         records.extend(
             aside
                 .into_iter()
@@ -179,28 +198,6 @@ impl Shared {
         Ok(EnginePage::cut(records, limit))
     }
 
-    /// The first `enough` stored records of a range whose key is wanted.
-    fn stored_page(
-        &self,
-        range: &EngineRange,
-        enough: usize,
-        wanted: impl Fn(&[u8]) -> bool,
-    ) -> Result<Vec<(Vec<u8>, EngineRecord)>, StoreError> {
-        let pairs: Vec<(IVec, IVec)> = reading(|| {
-            let found = self.db.range(range.from.as_slice()..range.to.as_slice());
-            let wanted =
-                |pair: &::sled::Result<(IVec, IVec)>| pair.as_ref().map_or(true, |(key, _)| wanted(key));
-            match range.order {
-                Order::Ascending => found.filter(wanted).take(enough).collect(),
-                Order::Descending => found.rev().filter(wanted).take(enough).collect(),
-            }
-        })?;
-        pairs
-            .into_iter()
-            .map(|(key, value)| Ok((key.to_vec(), unpack(&value)?)))
-            .collect()
-    }
-
     /// Answers a batch when it is on the disk.
     async fn commit(&self, batch: EngineBatch) -> Result<EngineOutcome, StoreError> {
         let place = Arc::clone(&self.room)
@@ -210,7 +207,9 @@ impl Shared {
         let (answer, answered) = oneshot::channel();
         {
             let mut waiting = self.waiting();
-            waiting.refuse_if_stopped()?;
+            if let Some(stopped) = &waiting.stopped {
+                return Err(stopped.clone().into());
+            }
             waiting.jobs.push_back(Job {
                 batch,
                 answer,
@@ -222,10 +221,12 @@ impl Shared {
         answered.await.unwrap_or_else(|_| Err(self.stopped_error()))
     }
 
-    /// Takes a lazy batch; gives it back when too much waits already.
+    /// Takes a lazy batch; gives it back when too much waits already. While the disk is full it waits for room.
     fn put_aside(&self, batch: EngineBatch) -> Result<Option<EngineBatch>, StoreError> {
         let mut waiting = self.waiting();
-        waiting.refuse_if_stopped()?;
+        if let Some(stopped @ Stopped::Broken(_)) = &waiting.stopped {
+            return Err(stopped.clone().into());
+        }
         if waiting.lazy.len() + batch.0.len() > WAITING_LAZY {
             return Ok(Some(batch));
         }
@@ -248,23 +249,41 @@ impl Shared {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn db(&self) -> RwLockReadGuard<'_, Option<Db>> {
+        self.db.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn db_alone(&self) -> RwLockWriteGuard<'_, Option<Db>> {
+        self.db.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn stopped_error(&self) -> StoreError {
-        let cause = self.waiting().stopped.clone();
-        StoreError::Stopped(cause.unwrap_or_else(|| "the store is closed".to_owned()))
+        let stopped = self.waiting().stopped.clone();
+        stopped
+            .unwrap_or_else(|| Stopped::Broken("the store is closed".to_owned()))
+            .into()
     }
 
     // --- the writer's side
 
     fn run(&self) {
         let ended = panic::catch_unwind(AssertUnwindSafe(|| {
+            let mut witness = Witness::new(&self.dir);
             while let Some(round) = self.next_round() {
-                if let Err(cause) = self.carry_out(round) {
-                    return self.stop(cause);
+                if let Err(stopped) = self.carry_out(round)
+                    && !(matches!(stopped, Stopped::Full(_)) && self.resume_with_room())
+                {
+                    return;
                 }
+                witness.saw(self.synced.load(Ordering::Relaxed), Instant::now());
             }
+            witness.write(self.synced.load(Ordering::Relaxed));
         }));
         if let Err(payload) = ended {
-            self.stop(format!("the writer failed: {}", words(payload.as_ref())));
+            self.stop(Stopped::Broken(format!(
+                "the writer failed: {}",
+                words(payload.as_ref())
+            )));
         }
     }
 
@@ -294,8 +313,8 @@ impl Shared {
         }
     }
 
-    /// Writes everything, brings it to the disk, and only then answers. An error ends the writer.
-    fn carry_out(&self, round: Round) -> Result<(), String> {
+    /// Writes everything, brings it to the disk, and only then answers. After an error nothing more is written.
+    fn carry_out(&self, round: Round) -> Result<(), Stopped> {
         match self.write(&round) {
             Ok(outcomes) => {
                 for (job, outcome) in round.jobs.into_iter().zip(outcomes) {
@@ -307,18 +326,20 @@ impl Shared {
                 }
                 Ok(())
             }
-            Err(cause) => {
+            Err(stopped) => {
                 // Later commits must be refused before anybody hears of this one.
-                self.stop(cause.clone());
+                self.stop(stopped.clone());
                 for job in round.jobs {
-                    let _ = job.answer.send(Err(StoreError::Write(cause.clone())));
+                    let _ = job
+                        .answer
+                        .send(Err(StoreError::Write(stopped.cause().to_owned())));
                 }
-                Err(cause)
+                Err(stopped)
             }
         }
     }
 
-    fn write(&self, round: &Round) -> Result<Vec<Result<EngineOutcome, StoreError>>, String> {
+    fn write(&self, round: &Round) -> Result<Vec<Result<EngineOutcome, StoreError>>, Stopped> {
         let mut written = !round.lazy.is_empty();
         self.write_lazy(&round.lazy)?;
         let mut outcomes = Vec::with_capacity(round.jobs.len());
@@ -341,9 +362,9 @@ impl Shared {
         Ok(outcomes)
     }
 
-    fn write_lazy(&self, lazy: &[(Vec<u8>, LazyWrite)]) -> Result<(), String> {
-        let view = self.view.write().unwrap_or_else(PoisonError::into_inner);
-        self.apply_unseen(lazy.iter().map(|(key, write)| (key, &write.value)))?;
+    fn write_lazy(&self, lazy: &[(Vec<u8>, LazyWrite)]) -> Result<(), Stopped> {
+        let db = self.db_alone();
+        apply_unseen(&db, lazy.iter().map(|(key, write)| (key, &write.value)))?;
         let mut waiting = self.waiting();
         for (key, write) in lazy {
             if waiting
@@ -354,19 +375,22 @@ impl Shared {
                 waiting.lazy.remove(key);
             }
         }
-        drop(view);
+        drop(waiting);
+        drop(db);
         Ok(())
     }
 
     /// The first write that does not find what it expects. Only this thread writes, so what it finds stays true.
     fn conflict(&self, batch: &EngineBatch) -> Result<Option<usize>, StoreError> {
+        let db = self.db();
+        let db = opened(&db)?;
         for (index, write) in batch.0.iter().enumerate() {
             let fits = match write.expect {
                 Expect::Any => true,
-                Expect::Absent => self.stored(&write.key)?.is_none(),
-                Expect::Equals(version) => self
-                    .stored(&write.key)?
-                    .is_some_and(|record| record.version == version),
+                Expect::Absent => stored(db, &write.key)?.is_none(),
+                Expect::Equals(version) => {
+                    stored(db, &write.key)?.is_some_and(|record| record.version == version)
+                }
             };
             if !fits {
                 return Ok(Some(index));
@@ -378,71 +402,52 @@ impl Shared {
     fn apply<'a>(
         &self,
         writes: impl Iterator<Item = (&'a Vec<u8>, &'a Option<EngineRecord>)>,
-    ) -> Result<(), String> {
-        let _view = self.view.write().unwrap_or_else(PoisonError::into_inner);
-        self.apply_unseen(writes)
+    ) -> Result<(), Stopped> {
+        apply_unseen(&self.db_alone(), writes)
     }
 
-    /// One sled batch: after a crash it is there whole or not at all. The caller holds the view.
-    fn apply_unseen<'a>(
-        &self,
-        writes: impl Iterator<Item = (&'a Vec<u8>, &'a Option<EngineRecord>)>,
-    ) -> Result<(), String> {
-        let mut batch = ::sled::Batch::default();
-        let mut empty = true;
-        for (key, value) in writes {
-            empty = false;
-            match value {
-                Some(record) => batch.insert(key.as_slice(), pack(record)),
-                None => batch.remove(key.as_slice()),
-            }
-        }
-        if empty {
-            Ok(())
-        } else {
-            self.db.apply_batch(batch).map_err(|error| error.to_string())
-        }
-    }
-
-    fn sync(&self) -> Result<(), String> {
+    fn sync(&self) -> Result<(), Stopped> {
+        let db = self.db();
+        let db = opened(&db)?;
         // sled's own `flush` waits for ever when a write fails at the wrong moment, because that failure wakes nobody.
         let since = Instant::now();
-        let flushed = block_on_unless(self.db.flush_async(), Duration::from_millis(200), || {
-            self.db
-                .context
-                .global_error()
-                .map_err(|error| error.to_string())?;
+        let flushed = block_on_unless(db.flush_async(), Duration::from_millis(200), || {
+            db.context.global_error()?;
             if since.elapsed() < PATIENCE {
                 Ok(())
             } else {
-                Err("the disk does not answer".to_owned())
+                Err(Stopped::Broken("the disk does not answer".to_owned()))
             }
         })?;
-        flushed.map_err(|error| error.to_string())?;
-        self.log.sync_data().map_err(|error| error.to_string())
+        flushed?;
+        let position = witness::position(db);
+        // After a failure here the kernel may take the lost pages for written: nothing may be written behind them.
+        self.log
+            .sync_data()
+            .map_err(|error| Stopped::Broken(error.to_string()))?;
+        self.synced.store(position, Ordering::Relaxed);
+        Ok(())
     }
 
-    /// Refuses every commit from now on, those that wait included.
-    fn stop(&self, cause: String) {
+    /// Refuses every commit from now on, those that wait included, and says so once.
+    fn stop(&self, stopped: Stopped) {
         let jobs = {
             let mut waiting = self.waiting();
-            waiting.stopped.get_or_insert(cause);
+            waiting.stopped = Some(stopped.clone());
             std::mem::take(&mut waiting.jobs)
         };
-        self.room.close();
+        let error = StoreError::from(stopped);
+        log::error!(event = "store-stopped"; "{error}; known devices go on signing in, nothing new is decided");
+        if matches!(error, StoreError::Stopped(_)) {
+            self.room.close();
+        }
         for job in jobs {
-            let _ = job.answer.send(Err(self.stopped_error()));
+            let _ = job.answer.send(Err(error.clone()));
         }
     }
 }
 
 impl Waiting {
-    fn refuse_if_stopped(&self) -> Result<(), StoreError> {
-        self.stopped
-            .as_ref()
-            .map_or(Ok(()), |cause| Err(StoreError::Stopped(cause.clone())))
-    }
-
     /// All jobs, and every lazy write that came before now: none of these is overtaken by a later job of its key.
     fn take_round(&mut self) -> Round {
         self.lazy_since = None;
@@ -455,6 +460,107 @@ impl Waiting {
             jobs: std::mem::take(&mut self.jobs),
         }
     }
+}
+
+impl Stopped {
+    fn cause(&self) -> &str {
+        match self {
+            Stopped::Full(cause) | Stopped::Broken(cause) => cause,
+        }
+    }
+}
+
+impl From<Stopped> for StoreError {
+    fn from(stopped: Stopped) -> StoreError {
+        match stopped {
+            Stopped::Full(cause) => StoreError::Full(cause),
+            Stopped::Broken(cause) => StoreError::Stopped(cause),
+        }
+    }
+}
+
+/// What sled could not write.
+impl From<::sled::Error> for Stopped {
+    fn from(error: ::sled::Error) -> Stopped {
+        let cause = error.to_string();
+        match error {
+            ::sled::Error::Io(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+                ) =>
+            {
+                Stopped::Full(cause)
+            }
+            _ => Stopped::Broken(cause),
+        }
+    }
+}
+
+impl From<NotOpen> for Stopped {
+    fn from(_: NotOpen) -> Stopped {
+        Stopped::Broken(NOT_OPEN.to_owned())
+    }
+}
+
+impl From<NotOpen> for StoreError {
+    fn from(_: NotOpen) -> StoreError {
+        StoreError::Read(NOT_OPEN.to_owned())
+    }
+}
+
+const NOT_OPEN: &str = "it is being opened again";
+
+/// There is no sled at the moment.
+struct NotOpen;
+
+fn opened(db: &Option<Db>) -> Result<&Db, NotOpen> {
+    db.as_ref().ok_or(NotOpen)
+}
+
+fn stored(db: &Db, key: &[u8]) -> Result<Option<EngineRecord>, StoreError> {
+    reading(|| db.get(key))?.map(|bytes| unpack(&bytes)).transpose()
+}
+
+/// The first `enough` stored records of a range whose key is wanted.
+fn stored_page(
+    db: &Db,
+    range: &EngineRange,
+    enough: usize,
+    wanted: impl Fn(&[u8]) -> bool,
+) -> Result<Vec<(Vec<u8>, EngineRecord)>, StoreError> {
+    let pairs: Vec<(IVec, IVec)> = reading(|| {
+        let found = db.range(range.from.as_slice()..range.to.as_slice());
+        let wanted = |pair: &::sled::Result<(IVec, IVec)>| pair.as_ref().map_or(true, |(key, _)| wanted(key));
+        match range.order {
+            Order::Ascending => found.filter(wanted).take(enough).collect(),
+            Order::Descending => found.rev().filter(wanted).take(enough).collect(),
+        }
+    })?;
+    pairs
+        .into_iter()
+        .map(|(key, value)| Ok((key.to_vec(), unpack(&value)?)))
+        .collect()
+}
+
+/// One sled batch: after a crash it is there whole or not at all. The caller has sled to itself.
+fn apply_unseen<'a>(
+    db: &Option<Db>,
+    writes: impl Iterator<Item = (&'a Vec<u8>, &'a Option<EngineRecord>)>,
+) -> Result<(), Stopped> {
+    let mut batch = ::sled::Batch::default();
+    let mut empty = true;
+    for (key, value) in writes {
+        empty = false;
+        match value {
+            Some(record) => batch.insert(key.as_slice(), pack(record)),
+            None => batch.remove(key.as_slice()),
+        }
+    }
+    if empty {
+        return Ok(());
+    }
+    opened(db)?.apply_batch(batch).map_err(Stopped::from)
 }
 
 /// The writer's thread; its end is waited for.
@@ -494,12 +600,22 @@ struct Files {
 
 impl Drop for Files {
     fn drop(&mut self) {
-        let Ok(file) = File::open(&self.log) else { return };
-        let until = Instant::now() + RELEASE;
-        while is_locked(&file) && Instant::now() < until {
-            thread::sleep(Duration::from_millis(2));
+        if let Ok(log) = File::open(&self.log) {
+            is_released(&log);
         }
     }
+}
+
+/// Waits until nobody holds sled's log any more; says whether that came true.
+fn is_released(log: &File) -> bool {
+    let until = Instant::now() + RELEASE;
+    while is_locked(log) {
+        if Instant::now() > until {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    true
 }
 
 fn is_locked(file: &File) -> bool {
@@ -556,45 +672,33 @@ fn words(payload: &(dyn std::any::Any + Send)) -> String {
     text.unwrap_or("no reason given").to_owned()
 }
 
-/// Opens the engine's directory, repairing what can be repaired, and says what was.
-///
-/// 1. A snapshot whose writing was interrupted is removed; sled would refuse to open for ever.
-/// 2. sled opens, its panics caught, and one record is read.
-/// 3. If that fails and there are snapshots: the directory is copied aside, the snapshots are removed, and sled rebuilds
-///    itself from its log. Without snapshots there is nothing to remove and no copy is made, so that a gateway which is
-///    restarted in a loop does not fill the disk with copies.
-///    A log that is damaged itself can come out shorter: who opens the store checks that its first record is there.
-/// 4. If that fails too, the error names the copy and says what to do.
+/// Opens the engine's directory by the [`ladder`], and says what had to be repaired.
 ///
 /// The caller's lock proves that no other process uses the directory.
 pub(super) fn open(dir: &Path, lock: DirLock) -> Result<(SledEngine, Option<String>), OpenError> {
-    let io = |error: io::Error| OpenError::from_io(dir, &error);
-    files::create_private_dir(dir).map_err(io)?;
-    let unfinished = remove_snapshots(dir, |name| name.ends_with(".generating")).map_err(io)?;
-    let mut repaired =
-        (unfinished > 0).then(|| "removed an unfinished snapshot that a crash left behind".to_owned());
-    let db = match try_open(dir) {
-        Ok(db) => db,
-        Err(Failure::Damaged(cause)) => {
-            let (db, done) = rebuild(dir, cause)?;
-            repaired = Some(done);
-            db
-        }
-        Err(failure) => return Err(failure.into_error(dir)),
-    };
-    let engine = start(dir, db, lock).map_err(io)?;
+    let (db, mut repaired) = ladder::open(dir)?;
+    if witness::is_short(dir, &db) {
+        let lost = "the log ends earlier than it once did, so something was lost; look whether anything is missing, and restore a \
+                    backup if so";
+        repaired = Some(repaired.map_or(lost.to_owned(), |repaired| format!("{repaired}; {lost}")));
+    }
+    let engine = start(dir, db, lock).map_err(|error| OpenError::from_io(dir, &error))?;
     Ok((engine, repaired))
 }
 
 fn start(dir: &Path, db: Db, lock: DirLock) -> io::Result<SledEngine> {
     let log_path = dir.join(LOG);
     let log = File::options().read(true).write(true).open(&log_path)?;
+    // After a kill what was just read may lie in the kernel's cache only.
+    let position = witness::position(&db);
+    log.sync_data()?;
     // sled never syncs the directory: without this a new log may be gone after a power cut, whatever was synced in it.
     files::sync_dir(dir)?;
     let shared = Arc::new(Shared {
-        db,
+        dir: dir.to_owned(),
+        synced: AtomicI64::new(position),
+        db: RwLock::new(Some(db)),
         log,
-        view: RwLock::default(),
         waiting: Mutex::default(),
         wake: Condvar::new(),
         room: Arc::new(Semaphore::new(WAITING_COMMITS)),
@@ -607,144 +711,4 @@ fn start(dir: &Path, db: Db, lock: DirLock) -> io::Result<SledEngine> {
         _files: Files { log: log_path },
         _lock: lock,
     })
-}
-
-/// sled's name for its log.
-const LOG: &str = "db";
-/// sled's names for snapshots begin like this.
-const SNAPSHOT: &str = "snap.";
-
-/// Why sled did not open.
-enum Failure {
-    Locked,
-    Io(io::Error),
-    Damaged(String),
-}
-
-impl Failure {
-    fn into_error(self, dir: &Path) -> OpenError {
-        match self {
-            Failure::Locked => OpenError::Locked { pid: None },
-            Failure::Io(error) => OpenError::from_io(dir, &error),
-            Failure::Damaged(cause) => OpenError::Damaged { cause, copy: None },
-        }
-    }
-}
-
-fn try_open(dir: &Path) -> Result<Db, Failure> {
-    let until = Instant::now() + RELEASE;
-    loop {
-        match try_open_once(dir) {
-            // Ours is the only process; threads of a handle that was just dropped may still hold the file.
-            Err(Failure::Locked) if Instant::now() < until => thread::sleep(Duration::from_millis(10)),
-            other => return other,
-        }
-    }
-}
-
-fn try_open_once(dir: &Path) -> Result<Db, Failure> {
-    let config = Config::new()
-        .path(dir)
-        .cache_capacity(CACHE)
-        .mode(Mode::LowSpace)
-        .use_compression(false)
-        .flush_every_ms(Some(500));
-    let opened = quietly(|| {
-        let db = config.open()?;
-        // Some damage shows only when something is read.
-        db.get([Kind::Meta as u8])?;
-        Ok(db)
-    });
-    match opened {
-        Ok(Ok(db)) => Ok(db),
-        Ok(Err(error)) => Err(failure(dir, error)),
-        Err(panicked) => Err(Failure::Damaged(panicked)),
-    }
-}
-
-fn failure(dir: &Path, error: ::sled::Error) -> Failure {
-    let ::sled::Error::Io(error) = error else {
-        return Failure::Damaged(error.to_string());
-    };
-    let held = || File::open(dir.join(LOG)).is_ok_and(|file| is_locked(&file));
-    match error.kind() {
-        // sled reports a held lock as words only.
-        io::ErrorKind::Other if error.to_string().contains("could not acquire lock") || held() => {
-            Failure::Locked
-        }
-        io::ErrorKind::PermissionDenied
-        | io::ErrorKind::ReadOnlyFilesystem
-        | io::ErrorKind::StorageFull
-        | io::ErrorKind::QuotaExceeded => Failure::Io(error),
-        _ => Failure::Damaged(error.to_string()),
-    }
-}
-
-fn rebuild(dir: &Path, cause: String) -> Result<(Db, String), OpenError> {
-    let io = |error: io::Error| OpenError::from_io(dir, &error);
-    if snapshots(dir).map_err(io)?.is_empty() {
-        return Err(OpenError::Damaged { cause, copy: None });
-    }
-    let copy = copy_aside(dir).map_err(io)?;
-    remove_snapshots(dir, |_| true).map_err(io)?;
-    match try_open(dir) {
-        Ok(db) => {
-            let done = format!(
-                "the store did not open ({cause}); it was rebuilt from its log; look whether anything is missing, and restore \
-                 a backup if so; a copy of what was found is at {}",
-                copy.display()
-            );
-            Ok((db, done))
-        }
-        Err(Failure::Damaged(cause)) => Err(OpenError::Damaged {
-            cause,
-            copy: Some(copy),
-        }),
-        Err(failure) => Err(failure.into_error(dir)),
-    }
-}
-
-fn snapshots(dir: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with(SNAPSHOT) {
-            found.push(entry.path());
-        }
-    }
-    Ok(found)
-}
-
-/// Removes the snapshots whose name is meant, and says how many.
-fn remove_snapshots(dir: &Path, meant: impl Fn(&str) -> bool) -> io::Result<usize> {
-    let mut removed = 0;
-    for path in snapshots(dir)? {
-        if path
-            .file_name()
-            .is_some_and(|name| meant(&name.to_string_lossy()))
-        {
-            files::remove_if_there(&path)?;
-            removed += 1;
-        }
-    }
-    Ok(removed)
-}
-
-fn copy_aside(dir: &Path) -> io::Result<PathBuf> {
-    let now = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs();
-    let mut target = dir.as_os_str().to_owned();
-    target.push(format!(".damaged-{now}"));
-    // A box without a clock may come to the same second twice.
-    while Path::new(&target).try_exists()? {
-        target.push("+");
-    }
-    let target = PathBuf::from(target);
-    files::copy_dir(dir, &target).inspect_err(|_| {
-        // Half a copy is no copy, and the disk may be full because of it.
-        let _ = fs::remove_dir_all(&target);
-    })?;
-    Ok(target)
 }
