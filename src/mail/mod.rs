@@ -70,10 +70,8 @@ impl Front {
             Ended::Closed(cause) => self.never_signed_in(client, cause),
             Ended::SignedIn(session) => {
                 let alive = Alive::new(&self, client);
-                // Made here, so that the box is freed and not kept in the task for as long as the session lasts.
-                let relayed = session.run();
                 tokio::spawn(async move {
-                    relayed.await;
+                    session.run().await;
                     drop(alive);
                 });
             }

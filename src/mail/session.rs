@@ -23,14 +23,17 @@ pub(super) struct Session {
 
 impl Session {
     /// Relays until a side closes or the session is cut, and writes its line.
-    pub(super) async fn run(self) {
+    ///
+    /// Boxed, because an argument keeps its place in the future for as long as the session lasts, and so would the box
+    /// if it were not freed first.
+    pub(super) async fn run(self: Box<Self>) {
         let Session {
             relay,
             handle,
             upstream,
             tls,
             since,
-        } = self;
+        } = unboxed(self);
         let ended = relay.run(handle.cut(), handle.traffic()).await;
         let facts = handle.facts();
         let admission = &facts.admission;
@@ -53,4 +56,8 @@ impl Session {
         }
         .log();
     }
+}
+
+fn unboxed(session: Box<Session>) -> Session {
+    *session
 }
