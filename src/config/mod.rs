@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use toml::de::DeTable;
 
-pub(crate) use values::parse_span;
+pub use values::parse_span;
 
 /// Where the configuration of an installed gateway lies.
 pub const SYSTEM_FILE: &str = "/etc/gatepost/gatepost.toml";

@@ -9,7 +9,7 @@ mod tls;
 pub use listener::{Admission, ListenError, Listener, NoPlace, Permit, network_of, raise_nofile};
 pub use shutdown::{Phase, Shutdown, Tracked};
 pub use stream::Stream;
-pub use tls::{ClientTls, End, ServerTls, TlsError};
+pub use tls::{ClientTls, End, ServerTls, TlsError, spki_pin};
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

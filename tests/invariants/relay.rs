@@ -7,16 +7,16 @@ use std::collections::VecDeque;
 use gatepost::wire::{CloseCause, Direction, Guard, HoldFor, MAX_HELD, Watch, dialect};
 
 /// One session after the hand-over.
-pub(crate) struct Relay {
+pub struct Relay {
     guard: Box<dyn Guard>,
     up: Lane,
     down: Lane,
     /// What has reached the upstream.
-    pub(crate) to_upstream: Vec<u8>,
+    pub to_upstream: Vec<u8>,
     /// What has reached the client.
-    pub(crate) to_client: Vec<u8>,
+    pub to_client: Vec<u8>,
     /// Why the guard ended the session.
-    pub(crate) closed: Option<CloseCause>,
+    pub closed: Option<CloseCause>,
 }
 
 /// The bytes of one direction that have not passed.
@@ -28,7 +28,7 @@ struct Lane {
 }
 
 impl Relay {
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         Relay {
             guard: (dialect(Protocol::Imap).guard)(),
             up: Lane::default(),
@@ -40,7 +40,7 @@ impl Relay {
     }
 
     /// Bytes arrive from one side; nothing moves yet.
-    pub(crate) fn receive(&mut self, direction: Direction, bytes: &[u8]) {
+    pub fn receive(&mut self, direction: Direction, bytes: &[u8]) {
         let lane = self.lane(direction);
         lane.waiting.extend_from_slice(bytes);
         if !bytes.is_empty() && lane.held == Some(HoldFor::More) {
@@ -49,12 +49,12 @@ impl Relay {
     }
 
     /// Moves until nothing moves any more.
-    pub(crate) fn settle(&mut self) {
+    pub fn settle(&mut self) {
         while self.turn(Direction::Down) || self.turn(Direction::Up) {}
     }
 
     /// Asks the guard once about one direction and does what it says. Says whether anything moved.
-    pub(crate) fn turn(&mut self, direction: Direction) -> bool {
+    pub fn turn(&mut self, direction: Direction) -> bool {
         if self.closed.is_some() {
             return false;
         }
@@ -153,7 +153,7 @@ fn is_between_lines(bytes: &[u8]) -> bool {
 
 /// An upstream as naive as they come: it runs whatever looks like a command, and notes its verb.
 #[derive(Default)]
-pub(crate) struct Upstream {
+pub struct Upstream {
     received: Vec<u8>,
     command: Vec<u8>,
     literal: usize,
@@ -163,12 +163,12 @@ pub(crate) struct Upstream {
     /// The command was answered before its literal came; what follows the literal is taken for a command.
     early: bool,
     /// Verbs that were run, in upper case, in order.
-    pub(crate) ran: Vec<String>,
+    pub ran: Vec<String>,
 }
 
 impl Upstream {
     /// Takes bytes and gives its answers.
-    pub(crate) fn receive(&mut self, bytes: &[u8]) -> Vec<u8> {
+    pub fn receive(&mut self, bytes: &[u8]) -> Vec<u8> {
         self.received.extend_from_slice(bytes);
         let mut answers = Vec::new();
         while self.advance(&mut answers) {}
@@ -283,9 +283,9 @@ fn announced(line: &[u8]) -> Option<usize> {
 }
 
 /// A client's bytes, in pieces, through the guard to that upstream and back.
-pub(crate) struct Session {
-    pub(crate) relay: Relay,
-    pub(crate) upstream: Upstream,
+pub struct Session {
+    pub relay: Relay,
+    pub upstream: Upstream,
     /// Answers that are under way.
     answers: VecDeque<Vec<u8>>,
     /// How many pieces late an answer is.
@@ -294,7 +294,7 @@ pub(crate) struct Session {
 
 impl Session {
     /// A session whose upstream answers at once, or some pieces later.
-    pub(crate) fn new(lateness: usize) -> Self {
+    pub fn new(lateness: usize) -> Self {
         Session {
             relay: Relay::new(),
             upstream: Upstream::default(),
@@ -304,7 +304,7 @@ impl Session {
     }
 
     /// The client sends one piece; what follows from it happens before this returns.
-    pub(crate) fn client_says(&mut self, piece: &[u8]) {
+    pub fn client_says(&mut self, piece: &[u8]) {
         self.relay.receive(Direction::Up, piece);
         self.settle();
         if self.answers.len() > self.lateness {
@@ -313,7 +313,7 @@ impl Session {
     }
 
     /// The answers that are still under way arrive.
-    pub(crate) fn finish(&mut self) {
+    pub fn finish(&mut self) {
         while !self.answers.is_empty() {
             self.answer();
         }

@@ -1,20 +1,20 @@
-//! What holds for every input: the properties of `properties.rs` check these, and the targets in `fuzz/` too.
+//! The IMAP machines and the guard.
 
-use crate::relay::Session;
+use super::relay::{Relay, Session};
 use gatepost::reason::{Outage, Protocol, Reason, Refusal};
 use gatepost::secret::Secret;
-use gatepost::wire::sasl::{Exchange, Mechanism, Turn, decode};
 use gatepost::wire::{
-    ClientEvent, ClientFacts, ClientMachine, ClientTls, CloseCause, Introduction, Limits, OutBuf,
+    ClientEvent, ClientFacts, ClientMachine, ClientTls, CloseCause, Direction, Introduction, Limits, Machine,
+    OutBuf,
     ServerEvent, ServerFacts, ServerMachine, Step, Success, UpstreamTls, dialect,
 };
 use std::time::{Duration, Instant};
 
 /// What a machine said and did, in order.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Record {
-    pub(crate) said: String,
-    pub(crate) did: Vec<String>,
+pub struct Record {
+    pub said: String,
+    pub did: Vec<String>,
 }
 
 impl Record {
@@ -24,38 +24,81 @@ impl Record {
     }
 }
 
+/// Small, so that a few octets reach them.
+const LIMITS: Limits = Limits {
+    max_line: 512,
+    max_literal: 64,
+    max_literals: 96,
+    max_output: 256,
+    max_pipelined: 128,
+    max_errors: 10,
+    max_attempts: 5,
+};
+
+/// A peer's bytes before and behind STARTTLS are apart by this octet.
+const HANDSHAKE: u8 = 0x1e;
+
+/// A whole dialogue and the same one in pieces, down to single octets.
+const PIECES: [usize; 3] = [1, 2, 7];
+
 /// The server machine says the same however its input is cut, stays within its limits and always comes to rest.
 /// The first octet chooses how the connection begins and how sign-ins are decided.
-pub(crate) fn server(input: &[u8]) {
+pub fn server(input: &[u8]) {
     let Some((mode, bytes)) = input.split_first() else {
         return;
     };
     let whole = run_server(*mode, bytes, usize::MAX);
-    for size in [1, 2, 7] {
+    // A greeting, and for each line at most an answer with untagged data and a goodbye.
+    assert!(whole.said.len() <= 1024 + 128 * bytes.len(), "says too much");
+    for size in PIECES {
         assert_eq!(run_server(*mode, bytes, size), whole, "in pieces of {size}");
+    }
+    takes_no_more_than_its_limits(&mut *new_server(*mode, Instant::now()), bytes);
+}
+
+/// What a machine keeps while nobody lets it work.
+fn takes_no_more_than_its_limits<E>(machine: &mut dyn Machine<Event = E>, bytes: &[u8]) {
+    let line_end = 2;
+    let most = LIMITS.max_line + LIMITS.max_literals + line_end;
+    let (mut kept, mut rest) = (0, bytes);
+    while !rest.is_empty() {
+        let taken = machine.input(rest);
+        kept += taken;
+        rest = &rest[taken..];
+        if taken == 0 {
+            break;
+        }
+    }
+    assert!(kept <= most, "keeps {kept} octets");
+}
+
+fn new_server(mode: u8, now: Instant) -> Box<dyn ServerMachine> {
+    (dialect(Protocol::Imap).server)(ServerFacts {
+        tls: client_tls(mode),
+        hostname: "mx.example.org".to_owned(),
+        limits: LIMITS,
+        deadline: now + Duration::from_secs(60),
+    })
+}
+
+fn client_tls(mode: u8) -> ClientTls {
+    [ClientTls::On, ClientTls::StartTls, ClientTls::ClearAllowed][usize::from(mode % 3)]
+}
+
+/// What comes before the handshake, and what comes behind it if there is one.
+fn flights(bytes: &[u8]) -> (&[u8], &[u8]) {
+    match bytes.iter().position(|byte| *byte == HANDSHAKE) {
+        Some(at) => (&bytes[..at], &bytes[at + 1..]),
+        None => (bytes, &[]),
     }
 }
 
 fn run_server(mode: u8, bytes: &[u8], size: usize) -> Record {
-    let now = Instant::now();
-    let tls = [ClientTls::On, ClientTls::StartTls, ClientTls::ClearAllowed][usize::from(mode % 3)];
-    let limits = Limits {
-        max_line: 512,
-        max_literal: 64,
-        max_literals: 96,
-        max_pipelined: 128,
-        ..Limits::default()
-    };
-    let deadline = now + Duration::from_secs(60);
-    let facts = ServerFacts {
-        tls,
-        hostname: "mx.example.org".to_owned(),
-        limits,
-        deadline,
-    };
-    let mut machine = (dialect(Protocol::Imap).server)(facts);
+    let mut now = Instant::now();
+    let mut machine = new_server(mode, now);
     let mut record = Record::default();
-    let mut rest = bytes;
+    let (mut rest, mut encrypted) = flights(bytes);
+    let mut tls = client_tls(mode);
     let mut sign_ins = 0;
     loop {
         let piece = &rest[..rest.len().min(size)];
@@ -68,13 +111,23 @@ fn run_server(mode: u8, bytes: &[u8], size: usize) -> Record {
             let mut out = OutBuf::new();
             let step = machine.step(now, &mut out);
             record.said.push_str(&String::from_utf8_lossy(out.as_slice()));
-            assert!(out.len() <= 64 * 1024);
+            assert!(out.len() <= 1024, "says {} octets at once", out.len());
             match step {
                 Step::Flush => {}
+                // A refusal that leaves later; everything else is stopped by the end of input.
+                Step::Wait { until: Some(at) } if at < now + REFUSAL_AFTER + REFUSAL_AFTER => now = at,
                 Step::Wait { .. } => break,
                 // What follows STARTTLS in the clear is an attack; when it is seen depends on the pieces.
-                Step::Close(CloseCause::Injection) | Step::Event(ServerEvent::StartTls) => {
+                Step::Close(CloseCause::Injection) => return Record::default(),
+                Step::Event(ServerEvent::StartTls) if !rest.is_empty() || piece.is_empty() => {
                     return Record::default();
+                }
+                Step::Event(ServerEvent::StartTls) => {
+                    assert_eq!(tls, ClientTls::StartTls);
+                    tls = ClientTls::On;
+                    machine.tls_started();
+                    rest = std::mem::take(&mut encrypted);
+                    record.note("TLS");
                 }
                 Step::Close(cause) => {
                     record.note(cause);
@@ -89,17 +142,16 @@ fn run_server(mode: u8, bytes: &[u8], size: usize) -> Record {
                     assert!(
                         !credentials.login.expose().is_empty() && !credentials.literal.expose().is_empty()
                     );
-                    record.note((
-                        credentials.login.expose(),
-                        credentials.literal.expose(),
-                        credentials.client_hint,
-                    ));
+                    let hint = credentials.client_hint.as_deref().unwrap_or_default();
+                    assert!(hint.chars().count() <= 80 && !hint.chars().any(char::is_control));
+                    record.note((credentials.login.expose(), credentials.literal.expose(), hint));
                     sign_ins += 1;
                     if (mode >> 2) & 1 == 0 || sign_ins > 2 {
                         // All that is left arrives while the decision is open, as far as it is taken.
                         return admitted(machine, record, rest, now);
                     }
-                    machine.refuse(Refusal::unproven(Reason::WrongCode), now);
+                    let wait = if mode & 8 == 0 { Duration::ZERO } else { REFUSAL_AFTER };
+                    machine.refuse(Refusal::unproven(Reason::WrongCode), now + wait);
                 }
             }
         }
@@ -107,9 +159,11 @@ fn run_server(mode: u8, bytes: &[u8], size: usize) -> Record {
     }
 }
 
+const REFUSAL_AFTER: Duration = Duration::from_secs(3);
+
 fn admitted(mut machine: Box<dyn ServerMachine>, mut record: Record, rest: &[u8], now: Instant) -> Record {
     let taken = machine.input(rest);
-    assert!(taken <= 128, "takes {taken} octets behind an undecided sign-in");
+    assert!(taken <= LIMITS.max_pipelined, "takes {taken} octets behind an undecided sign-in");
     machine.admit(Success {
         line: b"OK in".to_vec(),
         ..Success::default()
@@ -123,47 +177,50 @@ fn admitted(mut machine: Box<dyn ServerMachine>, mut record: Record, rest: &[u8]
 }
 
 /// The client machine says the same however the upstream's bytes are cut, and never sends the password where it may not.
-pub(crate) fn client(input: &[u8]) {
+/// The first octet chooses TLS and the password.
+pub fn client(input: &[u8]) {
     let Some((mode, bytes)) = input.split_first() else {
         return;
     };
     let whole = run_client(*mode, bytes, usize::MAX);
-    for size in [1, 2, 7] {
+    assert!(whole.said.len() <= 1024, "a sign-in has no more to say");
+    for size in PIECES {
         assert_eq!(run_client(*mode, bytes, size), whole, "in pieces of {size}");
     }
+    takes_no_more_than_its_limits(&mut *new_client(*mode), bytes);
 }
 
-fn run_client(mode: u8, bytes: &[u8], size: usize) -> Record {
-    let tls = [
-        UpstreamTls::Implicit,
-        UpstreamTls::StartTls,
-        UpstreamTls::ClearAllowed,
-    ][usize::from(mode % 3)];
+fn new_client(mode: u8) -> Box<dyn ClientMachine> {
     let password = if mode & 4 == 0 {
         "pass word"
     } else {
         "p\u{e4}ss\"word"
     };
-    let facts = ClientFacts {
-        tls,
+    (dialect(Protocol::Imap).client)(ClientFacts {
+        tls: upstream_tls(mode),
         login: Secret::copy(b"joe"),
         password: Secret::copy(password.as_bytes()),
         introduction: Introduction {
             pairs: vec![(b"name".to_vec(), None)],
         },
         client: "192.0.2.7:50000".parse().expect("a socket address"),
-        limits: Limits {
-            max_line: 512,
-            max_literal: 64,
-            max_literals: 96,
-            max_output: 256,
-            ..Limits::default()
-        },
-    };
-    let mut machine = (dialect(Protocol::Imap).client)(facts);
+        limits: LIMITS,
+    })
+}
+
+fn upstream_tls(mode: u8) -> UpstreamTls {
+    [
+        UpstreamTls::Implicit,
+        UpstreamTls::StartTls,
+        UpstreamTls::ClearAllowed,
+    ][usize::from(mode % 3)]
+}
+
+fn run_client(mode: u8, bytes: &[u8], size: usize) -> Record {
+    let mut machine = new_client(mode);
     let mut record = Record::default();
-    let mut encrypted = tls != UpstreamTls::StartTls;
-    let mut rest = bytes;
+    let mut encrypted = upstream_tls(mode) != UpstreamTls::StartTls;
+    let (mut rest, mut behind_handshake) = flights(bytes);
     loop {
         let piece = &rest[..rest.len().min(size)];
         let taken = machine.input(piece);
@@ -191,6 +248,7 @@ fn run_client(mode: u8, bytes: &[u8], size: usize) -> Record {
                 Step::Event(ClientEvent::StartTls) => {
                     encrypted = true;
                     machine.tls_started();
+                    rest = std::mem::take(&mut behind_handshake);
                 }
                 Step::Event(event) => {
                     record.note(event);
@@ -210,7 +268,7 @@ fn said_secret(said: &str) -> bool {
 fn ready(machine: Box<dyn ClientMachine>, mut record: Record, rest: &[u8]) -> Record {
     let ready = machine.into_ready();
     assert!(ready.success.line.starts_with(b"OK"));
-    assert!(ready.success.before.len() <= 256);
+    assert!(ready.success.before.len() <= LIMITS.max_output);
     let behind = [&ready.leftover.0[..], rest].concat();
     record.note((&ready.success, behind));
     record
@@ -218,7 +276,7 @@ fn ready(machine: Box<dyn ClientMachine>, mut record: Record, rest: &[u8]) -> Re
 
 /// Whatever a signed-in client sends, the upstream runs no command that leads back before the sign-in; and what both sides get
 /// does not depend on how the bytes were cut.
-pub(crate) fn guard(input: &[u8]) {
+pub fn guard(input: &[u8]) {
     let whole = run_guard(input, usize::MAX, 0);
     for size in [1, 2, 7] {
         assert_eq!(run_guard(input, size, 0), whole, "in pieces of {size}");
@@ -257,7 +315,7 @@ fn run_guard(input: &[u8], size: usize, lateness: usize) -> (Vec<String>, Vec<u8
 }
 
 /// What no client may say to the upstream after the hand-over.
-pub(crate) const REFUSED: [&str; 6] = [
+pub const REFUSED: [&str; 6] = [
     "LOGIN",
     "AUTHENTICATE",
     "UNAUTHENTICATE",
@@ -266,21 +324,34 @@ pub(crate) const REFUSED: [&str; 6] = [
     "PROXYAUTH",
 ];
 
-/// Decoding and the exchanges never panic, and an identity has neither empty fields nor NUL.
-pub(crate) fn sasl(input: &[u8]) {
-    for mechanism in [Mechanism::Plain, Mechanism::Login] {
-        let mut exchange = Exchange::new(mechanism);
-        for line in input.split(|byte| *byte == b'\n') {
-            match decode(line).and_then(|answer| exchange.answer(answer)) {
-                Ok(Turn::Ask(next)) => exchange = next,
-                Ok(Turn::Done(identity)) => {
-                    for field in [identity.login.expose(), identity.literal.expose()] {
-                        assert!(!field.is_empty() && !field.contains(&0));
-                    }
-                    break;
-                }
-                Err(_) => break,
-            }
-        }
+/// Whatever an upstream sends to a client that only listens, what the client gets does not depend on how the bytes were cut,
+/// and holds nothing that must not be seen. Segments of both sides in any order, which [`SIDES`] separates, keep the
+/// guard to its contract as well; [`Relay`] looks after that.
+pub fn guard_down(input: &[u8]) {
+    let whole = run_down(input, usize::MAX);
+    let octets = input.len();
+    assert!(whole.0.len() <= 2 * octets + 64, "more comes down than was sent");
+    for size in PIECES {
+        assert_eq!(run_down(input, size), whole, "in pieces of {size}");
     }
+    let mut relay = Relay::new();
+    for (index, segment) in input.split(|byte| *byte == SIDES).enumerate() {
+        let direction = if index % 2 == 0 { Direction::Up } else { Direction::Down };
+        relay.receive(direction, segment);
+        relay.settle();
+    }
+    assert!(relay.to_upstream.len() <= 2 * octets + 64, "more goes up than was sent");
+}
+
+/// Where the segments of one side end and those of the other begin.
+pub const SIDES: u8 = 0x1f;
+
+fn run_down(input: &[u8], size: usize) -> (Vec<u8>, Option<CloseCause>) {
+    let mut relay = Relay::new();
+    for piece in input.chunks(size.min(input.len().max(1))) {
+        relay.receive(Direction::Down, piece);
+        relay.settle();
+    }
+    assert!(relay.to_upstream.is_empty());
+    (relay.to_client, relay.closed)
 }
