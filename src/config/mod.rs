@@ -355,6 +355,7 @@ fn exists(file: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn somebody() -> Surroundings {
         Surroundings {
@@ -422,6 +423,15 @@ mod tests {
             Err(ConfigError::NoDataDirectory)
         ));
         assert!(load_text("data_dir = '/d'", None, &nobody).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn any_table_of_the_kernel_is_read(table in "([0-9a-f]{0,33}[ \t\n]?){0,12}|\\PC*") {
+            let gateways = [gateways_v4(&table), gateways_v6(&table)].concat();
+            prop_assert!(gateways.len() <= 2 * table.lines().count());
+            prop_assert!(gateways.iter().all(|gateway| !gateway.is_unspecified()));
+        }
     }
 
     #[test]
