@@ -61,8 +61,8 @@ pub fn normalise(typed: &[u8], default_domain: Option<&str>) -> Option<String> {
         Some(domain) => format!("{local}@{domain}"),
         None => local.to_owned(),
     };
-    // `EXAMPLE\ alice`: normalised once more, it would be somebody else.
-    (login.trim() == login).then_some(login)
+    // Normalised once more it must be the same: `EXAMPLE\ alice` would be somebody else, and the domain may make it too long.
+    (login.trim() == login && login.len() <= MAX_LOGIN).then_some(login)
 }
 
 /// The route that serves a normalised login: by its domain, else the one with `*`.
@@ -161,6 +161,16 @@ mod tests {
         ] {
             assert_eq!(normalise(typed, None).as_deref(), expected, "{typed:?}");
         }
+    }
+
+    #[test]
+    fn with_its_domain_it_must_not_be_too_long() {
+        let typed = "a".repeat(MAX_LOGIN - "@example.org".len());
+        assert!(normalise(typed.as_bytes(), Some("example.org")).is_some());
+        assert_eq!(
+            normalise(format!("a{typed}").as_bytes(), Some("example.org")),
+            None
+        );
     }
 
     #[test]

@@ -74,8 +74,11 @@ fn everybody_can_be_removed(context: &Context) {
 }
 
 fn context() -> Context {
-    static RUNTIME: LazyLock<Runtime> =
-        LazyLock::new(|| Builder::new_current_thread().build().expect("a runtime without sockets"));
+    static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+        Builder::new_current_thread()
+            .build()
+            .expect("a runtime without sockets")
+    });
     let around = Surroundings {
         root: true,
         home: None,

@@ -18,7 +18,8 @@ pub fn both_machines(input: &[u8]) {
     let mut fields = fields.splitn(3, |byte| *byte == 0);
     let mut field = || fields.next().unwrap_or_default();
     let (login, password, word) = (field(), field(), field());
-    if login.is_empty() || password.is_empty() || [login, password].iter().any(|field| field.len() > LONGEST) {
+    if login.is_empty() || password.is_empty() || [login, password].iter().any(|field| field.len() > LONGEST)
+    {
         return;
     }
     let mut wire = Wire::new(*mode, login, password, word);
@@ -107,7 +108,12 @@ impl Wire {
 
     /// What the client says about itself: printable ASCII as it is, anything else as a question mark.
     fn introduces(&self, word: &[u8]) {
-        if !self.offers.to_ascii_uppercase().split(' ').any(|offer| offer == "ID") {
+        if !self
+            .offers
+            .to_ascii_uppercase()
+            .split(' ')
+            .any(|offer| offer == "ID")
+        {
             return;
         }
         let shown: Vec<u8> = word

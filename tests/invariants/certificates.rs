@@ -11,6 +11,9 @@ pub fn certificates(input: &[u8]) {
     let certificate = CertificateDer::from(input);
     if let Ok(parsed) = ParsedCertificate::try_from(&certificate) {
         let key = parsed.subject_public_key_info();
-        assert_eq!(pin.as_ref().map(<[u8; 32]>::as_slice), Some(digest(&SHA256, &key).as_ref()));
+        assert_eq!(
+            pin.as_ref().map(<[u8; 32]>::as_slice),
+            Some(digest(&SHA256, &key).as_ref())
+        );
     }
 }

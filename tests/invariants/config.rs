@@ -12,7 +12,10 @@ use std::time::Duration;
 /// A text is refused with findings that point into it, or gives settings that, printed, are read as the same ones.
 pub fn config(input: &[u8]) {
     // What a text names is opened, and devices have no end.
-    let Some(text) = std::str::from_utf8(input).ok().filter(|text| !text.contains("/dev/")) else {
+    let Some(text) = std::str::from_utf8(input)
+        .ok()
+        .filter(|text| !text.contains("/dev/"))
+    else {
         return;
     };
     match load_text(text, None, &around()) {
@@ -31,11 +34,21 @@ pub fn config(input: &[u8]) {
 
 fn points_into(findings: &[Finding], text: &str) {
     // Each value may be wrong in a few ways, not in many.
-    assert!(findings.len() <= 16 + 4 * text.len(), "{} findings", findings.len());
+    assert!(
+        findings.len() <= 16 + 4 * text.len(),
+        "{} findings",
+        findings.len()
+    );
     for finding in findings {
-        assert!((1..=text.matches('\n').count() + 1).contains(&finding.line), "{finding}");
+        assert!(
+            (1..=text.matches('\n').count() + 1).contains(&finding.line),
+            "{finding}"
+        );
         let line = text.split('\n').nth(finding.line - 1).unwrap_or_default();
-        assert!((1..=line.chars().count() + 1).contains(&finding.column), "{finding}");
+        assert!(
+            (1..=line.chars().count() + 1).contains(&finding.column),
+            "{finding}"
+        );
         assert!(!finding.what.is_empty());
         let said = finding.to_string();
         assert!(!said.contains('\n'), "a finding is one line: {said}");
@@ -78,7 +91,10 @@ fn print(settings: &Settings) -> String {
     if let Some(domain) = &access.default_domain {
         line(format!("default_domain = {}", quoted(domain)));
     }
-    line(format!("log.level = {}", quoted(&settings.log.level.as_str().to_lowercase())));
+    line(format!(
+        "log.level = {}",
+        quoted(&settings.log.level.as_str().to_lowercase())
+    ));
     line(certificate(&settings.certificate));
     settings.listeners.iter().for_each(|it| line(listener(it)));
     settings.upstreams.iter().for_each(|it| line(upstream(it)));
@@ -159,7 +175,9 @@ fn route(it: &RouteSettings) -> String {
         LoginForm::LocalPart => "local-part",
         LoginForm::AsTyped => "as-typed",
     };
-    let own_mode = it.mode.map_or(String::new(), |own| format!("\nmode = {}", mode(own)));
+    let own_mode = it
+        .mode
+        .map_or(String::new(), |own| format!("\nmode = {}", mode(own)));
     format!(
         "[[route]]\nname = {}\ndomains = {}\nupstreams = {}\nlogin = \"{login}\"{own_mode}",
         quoted(&it.name),

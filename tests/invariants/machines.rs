@@ -5,8 +5,7 @@ use gatepost::reason::{Outage, Protocol, Reason, Refusal};
 use gatepost::secret::Secret;
 use gatepost::wire::{
     ClientEvent, ClientFacts, ClientMachine, ClientTls, CloseCause, Direction, Introduction, Limits, Machine,
-    OutBuf,
-    ServerEvent, ServerFacts, ServerMachine, Step, Success, UpstreamTls, dialect,
+    OutBuf, ServerEvent, ServerFacts, ServerMachine, Step, Success, UpstreamTls, dialect,
 };
 use std::time::{Duration, Instant};
 
@@ -150,7 +149,11 @@ fn run_server(mode: u8, bytes: &[u8], size: usize) -> Record {
                         // All that is left arrives while the decision is open, as far as it is taken.
                         return admitted(machine, record, rest, now);
                     }
-                    let wait = if mode & 8 == 0 { Duration::ZERO } else { REFUSAL_AFTER };
+                    let wait = if mode & 8 == 0 {
+                        Duration::ZERO
+                    } else {
+                        REFUSAL_AFTER
+                    };
                     machine.refuse(Refusal::unproven(Reason::WrongCode), now + wait);
                 }
             }
@@ -163,7 +166,10 @@ const REFUSAL_AFTER: Duration = Duration::from_secs(3);
 
 fn admitted(mut machine: Box<dyn ServerMachine>, mut record: Record, rest: &[u8], now: Instant) -> Record {
     let taken = machine.input(rest);
-    assert!(taken <= LIMITS.max_pipelined, "takes {taken} octets behind an undecided sign-in");
+    assert!(
+        taken <= LIMITS.max_pipelined,
+        "takes {taken} octets behind an undecided sign-in"
+    );
     machine.admit(Success {
         line: b"OK in".to_vec(),
         ..Success::default()
@@ -336,11 +342,18 @@ pub fn guard_down(input: &[u8]) {
     }
     let mut relay = Relay::new();
     for (index, segment) in input.split(|byte| *byte == SIDES).enumerate() {
-        let direction = if index % 2 == 0 { Direction::Up } else { Direction::Down };
+        let direction = if index % 2 == 0 {
+            Direction::Up
+        } else {
+            Direction::Down
+        };
         relay.receive(direction, segment);
         relay.settle();
     }
-    assert!(relay.to_upstream.len() <= 2 * octets + 64, "more goes up than was sent");
+    assert!(
+        relay.to_upstream.len() <= 2 * octets + 64,
+        "more goes up than was sent"
+    );
 }
 
 /// Where the segments of one side end and those of the other begin.

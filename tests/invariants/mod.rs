@@ -1,7 +1,12 @@
 //! What holds for every input of every parser and machine. One function each, which panics where it does not hold: properties
 //! call them with generated inputs (`tests/properties`, `tests/wire`), the targets in `fuzz/` with whatever a fuzzer
 //! finds, and `tests/properties/corpus.rs` with everything that was ever worth keeping.
-#![allow(dead_code, unreachable_pub, unused_imports, reason = "each crate that has this uses its part of it")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "each crate that has this uses its part of it"
+)]
 #![allow(clippy::unwrap_used, reason = "whatever cannot go on has found something")]
 
 pub mod admin;

@@ -32,7 +32,12 @@ fn value(kind: Kind, bytes: &[u8]) {
     assert_eq!(value.kind(), kind);
     let written = value.encode();
     // The shortest form; so what was read takes no more memory than its bytes announce.
-    assert!(written.len() <= bytes.len(), "{} octets became {}", bytes.len(), written.len());
+    assert!(
+        written.len() <= bytes.len(),
+        "{} octets became {}",
+        bytes.len(),
+        written.len()
+    );
     let again = Value::decode(kind, &written).expect("what we write is read");
     assert_eq!(*again.encode(), *written);
     assert_eq!(shown(&again), shown(&value));

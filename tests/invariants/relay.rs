@@ -86,6 +86,8 @@ impl Relay {
             }
             Watch::Replace(count, bytes) => {
                 assert!((1..=shown).contains(&count), "replaced {count} of {shown}");
+                // A line end may become longer, and a text that was left empty gets a character.
+                assert!(bytes.len() <= count + 4, "{count} octets became {}", bytes.len());
                 self.lane(direction).waiting.drain(..count);
                 self.out(direction).extend_from_slice(bytes.as_slice());
                 self.moved(direction)
@@ -93,6 +95,7 @@ impl Relay {
             Watch::AnswerClient(count, bytes) => {
                 assert_eq!(direction, Direction::Up);
                 assert!((1..=shown).contains(&count), "answered {count} of {shown}");
+                assert!(bytes.len() <= 256, "answered with {} octets", bytes.len());
                 assert!(self.guard.safe_to_speak(), "spoke inside a line or a literal");
                 assert!(self.down.opaque == 0 && is_between_lines(&self.to_client));
                 self.up.waiting.drain(..count);

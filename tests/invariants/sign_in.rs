@@ -91,13 +91,19 @@ impl Story {
             assert!(!self.dead.contains(literal), "asked for a revoked device");
             assert!(!suspended, "asked for somebody who is suspended");
             let (before, _) = literal.rsplit_once('@').expect("all of them have one");
-            assert!(trial.password.same(before.as_bytes()), "more or less than the password went out");
+            assert!(
+                trial.password.same(before.as_bytes()),
+                "more or less than the password went out"
+            );
         }
         let Verdict::Admit(admission) = &verdict else {
             return;
         };
         assert_eq!(proofs.len(), 1, "let in although the mail server was not asked");
-        assert!(literal.starts_with("pw@") && self.lab.says.is_none(), "let in against its word");
+        assert!(
+            literal.starts_with("pw@") && self.lab.says.is_none(),
+            "let in against its word"
+        );
         match admission.reason {
             Reason::NewDevice => {
                 let code = right.expect("a device is made by a right code");

@@ -31,7 +31,11 @@ fn every_invariant_holds_for_the_whole_corpus() {
             replayed += 1;
         }
         // A corpus that is not found would look just as green.
-        assert!(replayed >= 2, "{target}: {replayed} files in {}", folder.display());
+        assert!(
+            replayed >= 2,
+            "{target}: {replayed} files in {}",
+            folder.display()
+        );
     }
 }
 
@@ -43,7 +47,13 @@ fn every_invariant_has_its_target_its_corpus_and_its_row() {
     let manifest = fs::read_to_string(fuzz().join("Cargo.toml")).expect("the manifest");
     let readme = fs::read_to_string(fuzz().join("README.md")).expect("the table");
     for name in &expected {
-        assert!(manifest.contains(&format!("name = \"{name}\"")), "{name} is not built");
-        assert!(readme.contains(&format!("| `{name}` |")), "{name} is not in the table");
+        assert!(
+            manifest.contains(&format!("name = \"{name}\"")),
+            "{name} is not built"
+        );
+        assert!(
+            readme.contains(&format!("| `{name}` |")),
+            "{name} is not in the table"
+        );
     }
 }

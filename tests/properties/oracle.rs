@@ -51,4 +51,3 @@ proptest! {
         oracle(&[&[what], bytes.as_slice()].concat());
     }
 }
-

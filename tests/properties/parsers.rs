@@ -23,8 +23,13 @@ fn pieces(fragments: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> 
 /// One of these, with some octets changed, the end cut off, or as it is.
 fn nearly(good: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
     let changes = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4);
-    (prop::sample::select(good), changes, any::<prop::sample::Index>(), any::<bool>()).prop_map(
-        |(mut bytes, changes, end, cut)| {
+    (
+        prop::sample::select(good),
+        changes,
+        any::<prop::sample::Index>(),
+        any::<bool>(),
+    )
+        .prop_map(|(mut bytes, changes, end, cut)| {
             for (at, octet) in changes {
                 let at = at.index(bytes.len());
                 bytes[at] = octet;
@@ -33,8 +38,7 @@ fn nearly(good: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
                 bytes.truncate(end.index(bytes.len()));
             }
             bytes
-        },
-    )
+        })
 }
 
 fn files(folder: &str) -> Vec<Vec<u8>> {
@@ -148,38 +152,171 @@ proptest! {
 }
 
 const LOGINS: &[&str] = &[
-    "a", "A", "@", "\\", ".", " ", "\t", "alice", "EXAMPLE", "example.org", "\u{c4}", "\u{130}", "\u{2126}", "1", "12345",
-    "123456", "7", "+", ",", ";", "\u{ff11}", "\u{ff20}", "\u{3000}", "\u{a0}", "pw", "\0", "\r",
+    "a",
+    "A",
+    "@",
+    "\\",
+    ".",
+    " ",
+    "\t",
+    "alice",
+    "EXAMPLE",
+    "example.org",
+    "\u{c4}",
+    "\u{130}",
+    "\u{2126}",
+    "1",
+    "12345",
+    "123456",
+    "7",
+    "+",
+    ",",
+    ";",
+    "\u{ff11}",
+    "\u{ff20}",
+    "\u{3000}",
+    "\u{a0}",
+    "pw",
+    "\0",
+    "\r",
 ];
 
 const TEXTS: &[&str] = &[
-    "2026", "1970", "9999", "0001", "-", "02", "29", "30", "12", "T", " ", ":", "23", "59", "60", "Z", "1h", "30", "m", "ms",
-    "w", "s", "90d", "18446744073709551615", "aeaqcaibaeaqc", "AEAQCAIBAEAQC", "\u{1b}[", "\n", "\u{202e}", "\\u{1b}",
-    "{\"error\":", "\"no\"", "}",
+    "2026",
+    "1970",
+    "9999",
+    "0001",
+    "-",
+    "02",
+    "29",
+    "30",
+    "12",
+    "T",
+    " ",
+    ":",
+    "23",
+    "59",
+    "60",
+    "Z",
+    "1h",
+    "30",
+    "m",
+    "ms",
+    "w",
+    "s",
+    "90d",
+    "18446744073709551615",
+    "aeaqcaibaeaqc",
+    "AEAQCAIBAEAQC",
+    "\u{1b}[",
+    "\n",
+    "\u{202e}",
+    "\\u{1b}",
+    "{\"error\":",
+    "\"no\"",
+    "}",
 ];
 
 const CONFIG: &[&str] = &[
-    "\n", "[tls]\n", "[[listener]]\n", "[[upstream]]\n", "[[route]]\n", "[access]\n", "[limits]\n", "[limits.counting]\n",
-    "[limits.refusals]\n", "[log]\n", "name = 'a'\n", "name = 'b'\n", "address = '127.0.0.1:1'\n", "address = '[::]:0'\n",
-    "protocol = 'imap'\n", "tls = 'implicit'\n", "tls = 'starttls'\n", "tls = 'none'\n", "passwords_in_clear = true\n",
-    "host = 'Mail.Example.org.'\n", "host = '::1'\n", "port = 0x3E1\n", "port = 1_0\n", "domains = '*'\n",
-    "domains = ['a.example', 'b.example']\n", "upstreams = ['a']\n", "login = 'as-typed'\n", "mode = 'learning'\n",
-    "hostname = 'h'\n", "names = ['a', '192.0.2.1']\n", "default_domain = 'Example.org'\n", "data_dir = 'd'\n",
-    "admin_socket = \"s\\u0007\"\n", "denied = ['192.0.2.0/24']\n", "trusted = ['10.0.0.0/8', '::1']\n",
-    "decoys = [' Admin ']\n", "max_devices = 1\n", "device_idle = 'never'\n", "device_idle = '90d 1ms'\n", "idle = '31m'\n",
-    "idle = '1h30m'\n", "connections = 1\n", "blocks = ['5m', '1h', '24h']\n", "window = '1h'\n", "floor = '1s'\n",
-    "ceiling = '100ms'\n", "level = 'trace'\n", "log.level = 'warn'\n", "misses_a_day = 1\n", "pin = '", "\u{e4}", "= 1\n", "[",
-    "]", "'", "\"",
+    "\n",
+    "[tls]\n",
+    "[[listener]]\n",
+    "[[upstream]]\n",
+    "[[route]]\n",
+    "[access]\n",
+    "[limits]\n",
+    "[limits.counting]\n",
+    "[limits.refusals]\n",
+    "[log]\n",
+    "name = 'a'\n",
+    "name = 'b'\n",
+    "address = '127.0.0.1:1'\n",
+    "address = '[::]:0'\n",
+    "protocol = 'imap'\n",
+    "tls = 'implicit'\n",
+    "tls = 'starttls'\n",
+    "tls = 'none'\n",
+    "passwords_in_clear = true\n",
+    "host = 'Mail.Example.org.'\n",
+    "host = '::1'\n",
+    "port = 0x3E1\n",
+    "port = 1_0\n",
+    "domains = '*'\n",
+    "domains = ['a.example', 'b.example']\n",
+    "upstreams = ['a']\n",
+    "login = 'as-typed'\n",
+    "mode = 'learning'\n",
+    "hostname = 'h'\n",
+    "names = ['a', '192.0.2.1']\n",
+    "default_domain = 'Example.org'\n",
+    "data_dir = 'd'\n",
+    "admin_socket = \"s\\u0007\"\n",
+    "denied = ['192.0.2.0/24']\n",
+    "trusted = ['10.0.0.0/8', '::1']\n",
+    "decoys = [' Admin ']\n",
+    "max_devices = 1\n",
+    "device_idle = 'never'\n",
+    "device_idle = '90d 1ms'\n",
+    "idle = '31m'\n",
+    "idle = '1h30m'\n",
+    "connections = 1\n",
+    "blocks = ['5m', '1h', '24h']\n",
+    "window = '1h'\n",
+    "floor = '1s'\n",
+    "ceiling = '100ms'\n",
+    "level = 'trace'\n",
+    "log.level = 'warn'\n",
+    "misses_a_day = 1\n",
+    "pin = '",
+    "\u{e4}",
+    "= 1\n",
+    "[",
+    "]",
+    "'",
+    "\"",
 ];
 
 const REQUESTS: &[&str] = &[
-    "\n", "G ", "P ", "D ", "/people", "/alice", "/alice", "/%C3%84", "/%20", "/bob@example.org", "/tokens", "/devices",
-    "/mode", "/suspended", "/budget", "/status", "/sessions", "/1", "/sign-ins", "/follow", "?limit=1", "?since=2026-11-23",
-    "&reason=wrong_code", "&address=192.0.2.0/24", "?person=alice", "%", "%2", " {\"login\":\"alice\"}\n",
-    " {\"login\":\"alice\",\"aliases\":[\"bob\",\"al\"]}\n", "P /people {\"login\":\"alice\"}\n",
-    " {\"mode\":\"learning\"}\n", " {\"mode\":null}\n", " {\"suspended\":true}\n",
+    "\n",
+    "G ",
+    "P ",
+    "D ",
+    "/people",
+    "/alice",
+    "/alice",
+    "/%C3%84",
+    "/%20",
+    "/bob@example.org",
+    "/tokens",
+    "/devices",
+    "/mode",
+    "/suspended",
+    "/budget",
+    "/status",
+    "/sessions",
+    "/1",
+    "/sign-ins",
+    "/follow",
+    "?limit=1",
+    "?since=2026-11-23",
+    "&reason=wrong_code",
+    "&address=192.0.2.0/24",
+    "?person=alice",
+    "%",
+    "%2",
+    " {\"login\":\"alice\"}\n",
+    " {\"login\":\"alice\",\"aliases\":[\"bob\",\"al\"]}\n",
+    "P /people {\"login\":\"alice\"}\n",
+    " {\"mode\":\"learning\"}\n",
+    " {\"mode\":null}\n",
+    " {\"suspended\":true}\n",
     "P /people/alice/tokens {\"label\":\"x\",\"digits\":6,\"period\":30,\"algorithm\":\"sha1\"}\n",
-    " {\"label\":\"x\",\"digits\":9,\"period\":0,\"algorithm\":\"md5\"}\n", "{", "}", "\"", "\\u0000", "/aeaqcaibaeaqc",
+    " {\"label\":\"x\",\"digits\":9,\"period\":0,\"algorithm\":\"md5\"}\n",
+    "{",
+    "}",
+    "\"",
+    "\\u0000",
+    "/aeaqcaibaeaqc",
 ];
 
 fn id() -> impl Strategy<Value = [u8; 8]> {
@@ -204,19 +341,30 @@ fn many<T: std::fmt::Debug>(of: impl Strategy<Value = T>) -> impl Strategy<Value
 /// Any record of any kind.
 fn record() -> impl Strategy<Value = Value> {
     prop_oneof![
-        (any::<u32>(), any::<[u8; 16]>(), time())
-            .prop_map(|(layout, store_id, created)| Value::Meta(Meta { layout, store_id, created })),
+        (any::<u32>(), any::<[u8; 16]>(), time()).prop_map(|(layout, store_id, created)| Value::Meta(Meta {
+            layout,
+            store_id,
+            created
+        })),
         id().prop_map(|id| Value::Login(PersonId(id))),
         person().prop_map(Value::Person),
         many(totp()).prop_map(|totp| Value::Factors(Factors { totp })),
-        (cost(), many(device()), many(tombstone()))
-            .prop_map(|(cost, devices, tombstones)| Value::Devices(Devices { cost, devices, tombstones })),
+        (cost(), many(device()), many(tombstone())).prop_map(|(cost, devices, tombstones)| Value::Devices(
+            Devices {
+                cost,
+                devices,
+                tombstones
+            }
+        )),
         device_use().prop_map(Value::DeviceUse),
         claim().prop_map(Value::Claim),
         budget().prop_map(Value::Budget),
         many((network(), time())).prop_map(|networks| Value::GoodNetworks(GoodNetworks { networks })),
-        (reason(), time(), any::<u8>())
-            .prop_map(|(reason, until, level)| Value::Block(Block { reason, until, level })),
+        (reason(), time(), any::<u8>()).prop_map(|(reason, until, level)| Value::Block(Block {
+            reason,
+            until,
+            level
+        })),
         sign_in_entry().prop_map(Value::SignIn),
     ]
 }
@@ -231,24 +379,42 @@ fn tag() -> impl Strategy<Value = Tag> {
 
 fn person() -> impl Strategy<Value = Person> {
     let mode = prop::option::of(prop::sample::select(vec![Mode::Learning, Mode::Enforcing]));
-    (id(), any::<String>(), many(any::<String>()), mode, prop::option::of(time()), any::<bool>(), time()).prop_map(
-        |(id, login, aliases, mode, grace_until, suspended, created)| Person {
-            id: PersonId(id),
-            login,
-            aliases,
-            mode,
-            grace_until,
-            suspended,
-            created,
-        },
+    (
+        id(),
+        any::<String>(),
+        many(any::<String>()),
+        mode,
+        prop::option::of(time()),
+        any::<bool>(),
+        time(),
     )
+        .prop_map(
+            |(id, login, aliases, mode, grace_until, suspended, created)| Person {
+                id: PersonId(id),
+                login,
+                aliases,
+                mode,
+                grace_until,
+                suspended,
+                created,
+            },
+        )
 }
 
 fn totp() -> impl Strategy<Value = Totp> {
     let hash = prop::sample::select(vec![TotpHash::Sha1, TotpHash::Sha256, TotpHash::Sha512]);
     let state = prop::sample::select(vec![FactorState::Active, FactorState::Pending]);
-    (id(), any::<String>(), any::<Vec<u8>>(), any::<u8>(), any::<u32>(), hash, state, time()).prop_map(
-        |(id, label, seed, digits, period, hash, state, created)| Totp {
+    (
+        id(),
+        any::<String>(),
+        any::<Vec<u8>>(),
+        any::<u8>(),
+        any::<u32>(),
+        hash,
+        state,
+        time(),
+    )
+        .prop_map(|(id, label, seed, digits, period, hash, state, created)| Totp {
             id: FactorId(id),
             label,
             seed: seed.into(),
@@ -257,8 +423,7 @@ fn totp() -> impl Strategy<Value = Totp> {
             hash,
             state,
             created,
-        },
-    )
+        })
 }
 
 fn cost() -> impl Strategy<Value = SlowHashCost> {
@@ -270,18 +435,27 @@ fn cost() -> impl Strategy<Value = SlowHashCost> {
 }
 
 fn device() -> impl Strategy<Value = Device> {
-    (id(), tag(), any::<u32>(), any::<Option<String>>(), time(), network(), id()).prop_map(
-        |(id, tag, password_len, client_hint, created, first_network, factor)| Device {
-            id: DeviceId(id),
-            tag,
-            password_len,
-            client_hint,
-            first_protocol: gatepost::reason::Protocol::Imap,
-            created,
-            first_network,
-            factor: FactorId(factor),
-        },
+    (
+        id(),
+        tag(),
+        any::<u32>(),
+        any::<Option<String>>(),
+        time(),
+        network(),
+        id(),
     )
+        .prop_map(
+            |(id, tag, password_len, client_hint, created, first_network, factor)| Device {
+                id: DeviceId(id),
+                tag,
+                password_len,
+                client_hint,
+                first_protocol: gatepost::reason::Protocol::Imap,
+                created,
+                first_network,
+                factor: FactorId(factor),
+            },
+        )
 }
 
 fn tombstone() -> impl Strategy<Value = Tombstone> {
@@ -332,16 +506,26 @@ fn budget() -> impl Strategy<Value = Budget> {
 
 fn sign_in_entry() -> impl Strategy<Value = SignInEntry> {
     let ids = (prop::option::of(id()), prop::option::of(id()));
-    (time(), any::<IpAddr>(), ids, any::<String>(), reason(), prop::option::of(reason()), any::<Option<String>>())
-        .prop_map(|(at, address, (person, device), login, reason, enforcing_would, client_hint)| SignInEntry {
-            at,
-            protocol: gatepost::reason::Protocol::Imap,
-            address,
-            person: person.map(PersonId),
-            login,
-            device: device.map(DeviceId),
-            reason,
-            enforcing_would,
-            client_hint,
-        })
+    (
+        time(),
+        any::<IpAddr>(),
+        ids,
+        any::<String>(),
+        reason(),
+        prop::option::of(reason()),
+        any::<Option<String>>(),
+    )
+        .prop_map(
+            |(at, address, (person, device), login, reason, enforcing_would, client_hint)| SignInEntry {
+                at,
+                protocol: gatepost::reason::Protocol::Imap,
+                address,
+                person: person.map(PersonId),
+                login,
+                device: device.map(DeviceId),
+                reason,
+                enforcing_would,
+                client_hint,
+            },
+        )
 }

@@ -2,7 +2,11 @@
 //! No sockets, no clock.
 
 #[path = "../invariants/machines.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared with the fuzz targets and the other properties")]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "shared with the fuzz targets and the other properties"
+)]
 mod machines;
 mod properties;
 #[path = "../invariants/relay.rs"]
