@@ -1,6 +1,7 @@
 //! Inputs for the invariants: text made of the pieces that matter, bytes near what is right, and anything.
 
 use crate::invariants::*;
+use base64::Engine;
 use gatepost::store::records::{
     Block, Budget, Claim, ClaimState, Death, Device, DeviceId, DeviceUse, Devices, FactorId, FactorState,
     Factors, GoodNetworks, Meta, Mode, Person, PersonId, SignInEntry, SlowHashCost, Tag, Tombstone, Totp,
@@ -57,6 +58,14 @@ proptest! {
     #[test]
     fn sasl_answers(bytes in pieces(&["AGpvZQBwdw==", "Ym9zcwBqb2UAcHc=", "\n", "=", "AA", "am9l", "*"])) {
         sasl::sasl(&bytes);
+    }
+
+    #[test]
+    fn sasl_messages(fields in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..12), 2..4)) {
+        let lines: Vec<String> = fields.iter().map(|field| base64::engine::general_purpose::STANDARD.encode(field)).collect();
+        sasl::sasl(lines.join("\n").as_bytes());
+        let message = base64::engine::general_purpose::STANDARD.encode([&[0], &fields.join(&0)[..]].concat());
+        sasl::sasl(message.as_bytes());
     }
 
     #[test]
@@ -303,6 +312,8 @@ const REQUESTS: &[&str] = &[
     "&address=192.0.2.0/24",
     "?person=alice",
     "%",
+    "%2F",
+    "%3F",
     "%2",
     " {\"login\":\"alice\"}\n",
     " {\"login\":\"alice\",\"aliases\":[\"bob\",\"al\"]}\n",
