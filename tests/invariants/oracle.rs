@@ -4,12 +4,14 @@
 //! Where we differ, on purpose:
 //! - An empty login or password is grammar for it and a mistake for us; so is a PLAIN message that is not two or three
 //!   fields.
+//! - A space behind a mechanism is an empty initial response for it and nothing for us: an empty one is `=` (RFC 4959).
 //! - Before sign-in we know few commands and say BAD to all others, and a literal has its place in LOGIN and ID only.
 //! - ID's keys are kept only where they look like keys, and `x-` ones never (P6).
 //! - After sign-in a line end in a literal ends the session unless the literal is a message, because upstreams repeat what
 //!   they did not understand (see `wire/imap/guard.rs`).
 //! - A server's literal that would not wait (`{3+}`) is none: RFC 7888 lets only clients send it.
-//! - A list of capabilities may hold octets that its grammar does not allow; we skip those words, it takes all for text.
+//! - A list of capabilities may hold octets that its grammar does not allow; we skip those words, it takes all
+//!   for text or for a code of another kind.
 //! - A response code goes on up to a bracket that a space or the line's end follows, because of REFERRAL's URLs.
 
 use super::relay::Session;
@@ -61,10 +63,19 @@ fn command(bytes: &[u8]) {
     let Ok((rest, command)) = CommandCodec::default().decode(bytes) else {
         return;
     };
+    if command.tag.inner().len() > LONGEST_TAG {
+        return;
+    }
     let bytes = &bytes[..bytes.len() - rest.len()];
     before_sign_in(bytes, &command);
     after_sign_in(bytes, &command);
 }
+
+/// Longer ones are refused; real ones have 20 octets at most.
+const LONGEST_TAG: usize = 128;
+
+/// RFC 2971 §3.3.
+const MOST_PAIRS: usize = 30;
 
 /// A command as the server machine read it.
 pub struct Read {
@@ -133,31 +144,18 @@ fn before_sign_in(bytes: &[u8], command: &Command<'_>) {
             signs_in(&read, fields.0, fields.1, &answered);
         }
         CommandBody::Authenticate {
-            mechanism: AuthMechanism::Plain,
-            initial_response: Some(initial),
-        } => match initial
-            .declassify()
-            .split(|octet| *octet == 0)
-            .collect::<Vec<_>>()[..]
-        {
-            [_, login, password] => signs_in(&read, login, password, &answered),
-            _ => answered("BAD "),
-        },
-        CommandBody::Authenticate {
-            mechanism: AuthMechanism::Plain,
-            initial_response: None,
-        } => assert!(read.said.ends_with(b"+ \r\n"), "{shown:?}"),
-        CommandBody::Authenticate {
-            mechanism: AuthMechanism::Login,
+            mechanism,
             initial_response,
         } => {
-            let prompt: &[u8] = match initial_response {
-                None => b"+ VXNlcm5hbWU6\r\n",
-                Some(_) => b"+ UGFzc3dvcmQ6\r\n",
-            };
-            assert!(read.said.ends_with(prompt), "{shown:?}");
+            let initial = initial_response.as_ref().map(|it| it.declassify().as_ref());
+            let initial = initial.filter(|it| !it.is_empty() || bytes.ends_with(b"=\r\n"));
+            authenticates(&read, mechanism, initial, &answered);
         }
-        CommandBody::Authenticate { .. } => answered("NO "),
+        CommandBody::Id { parameters }
+            if parameters.as_ref().is_some_and(|pairs| pairs.len() > MOST_PAIRS) =>
+        {
+            answered("BAD ");
+        }
         CommandBody::Id { parameters } => {
             answered("OK ");
             introduces(&read, parameters.as_deref().unwrap_or_default());
@@ -165,6 +163,27 @@ fn before_sign_in(bytes: &[u8], command: &Command<'_>) {
         CommandBody::Logout => assert!(String::from_utf8_lossy(&read.said).contains(" OK ")),
         CommandBody::Capability | CommandBody::Noop | CommandBody::Enable { .. } => answered("OK "),
         _ => answered("BAD "),
+    }
+}
+
+fn authenticates(
+    read: &Read,
+    mechanism: &AuthMechanism<'_>,
+    initial: Option<&[u8]>,
+    answered: &dyn Fn(&str),
+) {
+    let asked = |prompt: &[u8]| assert!(read.said.ends_with(prompt), "not asked for {mechanism}");
+    match (mechanism, initial) {
+        (AuthMechanism::Plain, None) => asked(b"+ \r\n"),
+        (AuthMechanism::Login, None) => asked(b"+ VXNlcm5hbWU6\r\n"),
+        (AuthMechanism::Login, Some(_)) => asked(b"+ UGFzc3dvcmQ6\r\n"),
+        (AuthMechanism::Plain, Some(message)) => {
+            match message.split(|octet| *octet == 0).collect::<Vec<_>>()[..] {
+                [_, login, password] => signs_in(read, login, password, answered),
+                _ => answered("BAD "),
+            }
+        }
+        _ => answered("NO "),
     }
 }
 
@@ -248,7 +267,7 @@ fn greeting(bytes: &[u8]) {
             heard.is_answer_to(offers.as_ref(), 1, &shown);
         }
         // We read lists that are none by the grammar.
-        (GreetingKind::Ok, None) if greeting.text.as_ref().starts_with('[') => {}
+        (GreetingKind::Ok, _) if shown.to_uppercase().starts_with("* OK [CAPABILITY") => {}
         (GreetingKind::Ok, _) => heard.begins_with("gp1 CAPABILITY\r\n", &shown),
     }
 }

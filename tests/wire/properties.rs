@@ -2,7 +2,7 @@
 
 use crate::machines::{self, REFUSED};
 use crate::relay::Session;
-use gatepost::wire::{CloseCause, Direction};
+use gatepost::wire::{CloseCause, Direction, MAX_HELD};
 use proptest::prelude::*;
 
 /// Random concatenations of these fragments.
@@ -544,6 +544,17 @@ fn a_capability_line_without_end_ends_the_session() {
         session.relay.settle();
     }
     assert_eq!(session.relay.closed, Some(CloseCause::TooLong));
+}
+
+/// Where a line is about as long as can be held, whether it came in one piece must not matter either.
+#[test]
+fn lines_that_are_just_held_or_just_not_are_the_same_at_every_split() {
+    for length in MAX_HELD - 3..MAX_HELD + 3 {
+        for line_end in ["\r\n", "\n"] {
+            let line = format!("{:X<length$}{line_end}", "* CAPABILITY ");
+            machines::guard_down(line.as_bytes());
+        }
+    }
 }
 
 #[test]
