@@ -12,6 +12,7 @@ use crate::admin::Facts;
 use crate::auth::AccessSettings;
 use crate::mail::upstream::UpstreamSettings;
 use crate::net::{CertificateSource, ListenLimits, ListenTls, ListenerSettings};
+use crate::report::escape;
 use crate::report::log::LogSettings;
 use crate::store;
 use crate::store::records::UnixTime;
@@ -105,19 +106,20 @@ pub struct Finding {
     pub what: String,
 }
 
+/// One line, whatever stands in keys, values and paths.
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:{}: ", self.file.display(), self.line, self.column)?;
         if !self.key.is_empty() {
-            f.write_str(&self.key)?;
+            f.write_str(&escape(&self.key))?;
         }
         if let Some(value) = &self.value {
-            write!(f, " = {value}")?;
+            write!(f, " = {}", escape(value))?;
         }
         if !self.key.is_empty() {
             f.write_str(": ")?;
         }
-        f.write_str(&self.what)
+        f.write_str(&escape(&self.what))
     }
 }
 

@@ -24,8 +24,11 @@ pub mod sasl;
 pub mod sign_in;
 pub mod texts;
 
+/// What panics where something does not hold for an input.
+pub type Invariant = fn(&[u8]);
+
 /// Every fuzz target with its invariant.
-pub const TARGETS: [(&str, fn(&[u8])); 17] = [
+pub const TARGETS: [(&str, Invariant); 17] = [
     ("admin", admin::admin),
     ("box_key", records::box_key),
     ("certificates", certificates::certificates),

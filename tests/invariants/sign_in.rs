@@ -34,9 +34,9 @@ impl Story {
             0 => lab.pass(u64::from(how)),
             1 => lab.pass(u64::from(how) * HOUR),
             2 => lab.restart(),
-            3 => lab.store_fails = how % 4 == 0,
-            4 => lab.pool_full = how % 4 == 0,
-            5 => lab.now.clock_known = how % 4 != 0,
+            3 => lab.store_fails = how.is_multiple_of(4),
+            4 => lab.pool_full = how.is_multiple_of(4),
+            5 => lab.now.clock_known = !how.is_multiple_of(4),
             6 => {
                 lab.says = match how % 4 {
                     0 => Some(Proof::Unavailable(Outage::Silent)),
@@ -46,7 +46,7 @@ impl Story {
             }
             7 => self.revokes(),
             8 => {
-                let suspended = how % 4 == 0;
+                let suspended = how.is_multiple_of(4);
                 lab.person(|person| person.suspended = suspended);
             }
             _ => self.attempts(how),
