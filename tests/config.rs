@@ -304,3 +304,14 @@ fn a_socket_path_that_the_system_cannot_bind_is_a_mistake() {
     let error = config::load_text(&text, None, &around()).unwrap_err().to_string();
     assert!(error.contains("is 108 bytes long"), "{error}");
 }
+
+#[test]
+fn a_finding_is_one_line_whatever_a_key_holds() {
+    let error = config::load_text("\"a\\nb\\u001b\" = 1", None, &around())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.starts_with("gatepost.toml:1:1: a\\nb\\u{1b}: unknown key"),
+        "{error}"
+    );
+}

@@ -39,6 +39,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         &["auth", "gate", "store", "report", "net", "mail", "wire", "admin"],
     ),
     ("cli", ALL),
+    ("allocator", &[]),
     ("run", ALL),
     ("main", ALL),
     ("lib", ALL),
@@ -55,6 +56,11 @@ const LEAVES: &[&str] = &["secret", "reason"];
 /// Words that only some files may say: the words, where they may stand (paths under `src/`, or everything but), and what
 /// to do instead.
 const WORDS: &[Rule] = &[
+    Rule {
+        words: &["unsafe {", "unsafe fn", "unsafe impl", "allow(unsafe_code"],
+        place: Place::OnlyIn(&["allocator.rs"]),
+        instead: "no unsafe code: find a crate that has a safe way",
+    },
     Rule {
         words: &["tokio"],
         place: Place::NotIn(&["wire/", "auth/"]),

@@ -1,10 +1,6 @@
 //! The client machine: the same reports however the upstream's bytes are cut, no password in the clear.
 #![no_main]
-#![allow(dead_code, reason = "each target uses one of the shared invariants")]
 
-#[path = "../../tests/wire/invariants.rs"]
-mod invariants;
-#[path = "../../tests/wire/relay.rs"]
-mod relay;
+use gatepost_fuzz::invariants::machines;
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| invariants::client(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| machines::client(input));

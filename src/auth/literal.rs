@@ -14,16 +14,16 @@ use crate::secret::Secret;
 
 /// The one reading of a literal that holds a code.
 #[derive(Debug)]
-pub(super) struct Split {
+pub struct Split {
     /// Where the password part ends, in octets; never 0.
-    pub(super) password_len: usize,
+    pub password_len: usize,
     /// The code in ASCII digits.
-    pub(super) code: Secret<Vec<u8>>,
+    pub code: Secret<Vec<u8>>,
 }
 
 /// Reads a literal as password and code, for codes of the given lengths. With one length the separator may be missing;
 /// with several it may not, or `pw12345678` would have two readings.
-pub(super) fn split(literal: &[u8], lengths: &[u8]) -> Option<Split> {
+pub fn split(literal: &[u8], lengths: &[u8]) -> Option<Split> {
     let (first, rest) = lengths.split_first()?;
     if rest.iter().all(|length| length == first) {
         split_off(literal, usize::from(*first))
@@ -34,7 +34,7 @@ pub(super) fn split(literal: &[u8], lengths: &[u8]) -> Option<Split> {
 
 /// Whether the literal could hold a code of anybody: it ends in six digits and something stands before them. Looser than
 /// [`split`], so that a remembered literal is looked up whatever became of the person's factors.
-pub(super) fn code_shaped(literal: &[u8]) -> bool {
+pub fn code_shaped(literal: &[u8]) -> bool {
     split_off(literal, SHORTEST).is_some()
 }
 

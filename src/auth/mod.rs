@@ -7,7 +7,7 @@
 mod bounded;
 mod device;
 mod factor;
-mod literal;
+pub mod literal;
 mod memory;
 mod pace;
 pub mod people;

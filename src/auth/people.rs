@@ -48,7 +48,7 @@ pub fn normalise(typed: &[u8], default_domain: Option<&str>) -> Option<String> {
         .rsplit_once('@')
         .map_or((user, None), |(local, domain)| (local, Some(domain)));
     let odd_prefix = prefix.is_some_and(|prefix| prefix.is_empty() || prefix.contains('@'));
-    if local.is_empty() || domain == Some("") || local.contains('\\') || odd_prefix {
+    if local.is_empty() || domain == Some("") || user.contains('\\') || odd_prefix {
         return None;
     }
     // `EXAMPLE\alice` names a Windows domain, which is no mail domain; `example.org\alice` is one.
@@ -57,10 +57,12 @@ pub fn normalise(typed: &[u8], default_domain: Option<&str>) -> Option<String> {
         .map(str::to_owned)
         .or(prefix)
         .or_else(|| default_domain.map(str::to_lowercase));
-    Some(match domain {
+    let login = match domain {
         Some(domain) => format!("{local}@{domain}"),
         None => local.to_owned(),
-    })
+    };
+    // Normalised once more it must be the same: `EXAMPLE\ alice` would be somebody else, and the domain may make it too long.
+    (login.trim() == login && login.len() <= MAX_LOGIN).then_some(login)
 }
 
 /// The route that serves a normalised login: by its domain, else the one with `*`.
@@ -149,6 +151,9 @@ mod tests {
             (b"a\\b\\c", None),
             (b"victim@example.org\\mallory@example.org", None),
             (b"\\alice", None),
+            (b"EXAMPLE\\alice@\\", None),
+            (b"EXAMPLE\\ alice", None),
+            (b"example.org \\alice", None),
             (b"al\x00ice", None),
             (b"al\rice", None),
             (b"al\xFFice", None),
@@ -156,6 +161,16 @@ mod tests {
         ] {
             assert_eq!(normalise(typed, None).as_deref(), expected, "{typed:?}");
         }
+    }
+
+    #[test]
+    fn with_its_domain_it_must_not_be_too_long() {
+        let typed = "a".repeat(MAX_LOGIN - "@example.org".len());
+        assert!(normalise(typed.as_bytes(), Some("example.org")).is_some());
+        assert_eq!(
+            normalise(format!("a{typed}").as_bytes(), Some("example.org")),
+            None
+        );
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::admin::Facts;
 use crate::auth::AccessSettings;
 use crate::mail::upstream::UpstreamSettings;
 use crate::net::{CertificateSource, ListenLimits, ListenTls, ListenerSettings};
+use crate::report::escape;
 use crate::report::log::LogSettings;
 use crate::store;
 use crate::store::records::UnixTime;
@@ -24,7 +25,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use toml::de::DeTable;
 
-pub(crate) use values::parse_span;
+pub use values::parse_span;
 
 /// Where the configuration of an installed gateway lies.
 pub const SYSTEM_FILE: &str = "/etc/gatepost/gatepost.toml";
@@ -105,19 +106,20 @@ pub struct Finding {
     pub what: String,
 }
 
+/// One line, whatever stands in keys, values and paths.
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:{}: ", self.file.display(), self.line, self.column)?;
         if !self.key.is_empty() {
-            f.write_str(&self.key)?;
+            f.write_str(&escape(&self.key))?;
         }
         if let Some(value) = &self.value {
-            write!(f, " = {value}")?;
+            write!(f, " = {}", escape(value))?;
         }
         if !self.key.is_empty() {
             f.write_str(": ")?;
         }
-        f.write_str(&self.what)
+        f.write_str(&escape(&self.what))
     }
 }
 
@@ -355,6 +357,7 @@ fn exists(file: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn somebody() -> Surroundings {
         Surroundings {
@@ -422,6 +425,15 @@ mod tests {
             Err(ConfigError::NoDataDirectory)
         ));
         assert!(load_text("data_dir = '/d'", None, &nobody).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn any_table_of_the_kernel_is_read(table in "([0-9a-f]{0,33}[ \t\n]?){0,12}|\\PC*") {
+            let gateways = [gateways_v4(&table), gateways_v6(&table)].concat();
+            prop_assert!(gateways.len() <= 2 * table.lines().count());
+            prop_assert!(gateways.iter().all(|gateway| !gateway.is_unspecified()));
+        }
     }
 
     #[test]

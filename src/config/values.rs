@@ -77,7 +77,7 @@ pub(super) fn choice<T: Copy>(words: &[(&str, T)]) -> impl Fn(&DeValue<'_>) -> P
 }
 
 /// "1h30m" and the like; `None` when it is not.
-pub(crate) fn parse_span(text: &str) -> Option<Duration> {
+pub fn parse_span(text: &str) -> Option<Duration> {
     let mut rest = text.trim();
     let mut total = Duration::ZERO;
     if rest.is_empty() {
@@ -240,6 +240,7 @@ fn is_domain(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn reads_and_shows_spans_of_time() {
@@ -266,6 +267,17 @@ mod tests {
         for milliseconds in [0, 1, 999, 1_000, 61_001, 86_400_000, 90_061_001] {
             let span = Duration::from_millis(milliseconds);
             assert_eq!(parse_span(&show_span(span)), Some(span));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn spans_and_networks_read_back_as_they_are_shown(milliseconds: u64, address: IpAddr, prefix in 0..=128u8) {
+            let span = Duration::from_millis(milliseconds);
+            prop_assert_eq!(parse_span(&show_span(span)), Some(span));
+            let widest = if address.is_ipv4() { 32 } else { 128 };
+            let shown = IpNet::new(address, prefix.min(widest)).unwrap().trunc();
+            prop_assert_eq!(network(&shown.to_string()), Ok(shown));
         }
     }
 

@@ -13,7 +13,7 @@ pub use places::{Place, Places, Standing, network_of};
 pub use seldom::Seldom;
 pub use shutdown::{Phase, Shutdown, Tracked};
 pub use stream::Stream;
-pub use tls::{ClientTls, End, ServerTls, TlsError};
+pub use tls::{ClientTls, End, ServerTls, TlsError, spki_pin};
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

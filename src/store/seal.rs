@@ -191,7 +191,8 @@ impl BoxKey {
         }
     }
 
-    fn parse(text: &[u8]) -> Option<BoxKey> {
+    /// Reads the text that [`BoxKey::create`] writes; `None` for any other.
+    pub fn parse(text: &[u8]) -> Option<BoxKey> {
         let mut lines = text.split(|byte| *byte == b'\n');
         let header = lines.next()?;
         let hex = lines.next()?;

@@ -33,7 +33,7 @@ pub(super) fn fields(certificate: &[u8]) -> Option<Fields<'_>> {
 }
 
 /// SHA-256 over a certificate's SubjectPublicKeyInfo; `None` when it is not a certificate.
-pub(super) fn spki_pin(certificate: &[u8]) -> Option<[u8; 32]> {
+pub fn spki_pin(certificate: &[u8]) -> Option<[u8; 32]> {
     fields(certificate).map(|fields| sha256(fields.spki))
 }
 

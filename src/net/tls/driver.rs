@@ -550,6 +550,7 @@ const MAX_RECORD: usize = 5 + MAX_FRAGMENT + 2048;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use rustls::crypto::CryptoProvider;
     use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
     use rustls::{
@@ -1042,6 +1043,80 @@ mod tests {
             io::ErrorKind::InvalidData
         );
         assert!(driver.kept.len() <= pool::SIZE);
+    }
+
+    /// A client's first flight as rustls sends it, and where one octet differs.
+    fn hello(at: prop::sample::Index, octet: u8) -> Vec<u8> {
+        let config = client_config(&authority(), super::super::provider());
+        let mut wire = ClientConnection::new(Arc::new(config), name()).unwrap().wire();
+        let at = at.index(wire.len());
+        wire[at] = octet;
+        wire
+    }
+
+    /// How a handshake with these bytes, in pieces, ends.
+    fn greeted(config: &Arc<ServerConfig>, bytes: &[u8], piece: Option<usize>) -> String {
+        let mut driver = Driver::new(UnbufferedServerConnection::new(config.clone()).unwrap());
+        let mut pipe = Pipe {
+            incoming: bytes.iter().copied().collect(),
+            recv_limit: piece,
+            closed: true,
+            ..Pipe::default()
+        };
+        let ended = driver.handshake(&mut pipe);
+        assert!(driver.kept.len() <= pool::SIZE && driver.plain.is_empty());
+        assert!(pipe.outgoing.len() <= pool::SIZE, "an answer to nothing");
+        let error = ended.expect_err("nobody can shake hands so");
+        format!("{:?}: {error}", error.kind())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn whatever_comes_instead_of_a_handshake_ends_alike_at_every_split(
+            (at, octet, piece) in (any::<prop::sample::Index>(), any::<u8>(), 1..9usize),
+            records in prop::collection::vec((20..25u8, prop::collection::vec(any::<u8>(), 0..40)), 0..4),
+            begins_well: bool,
+        ) {
+            let config = Arc::new(server_config(&authority(), &version::TLS13));
+            let mut bytes = if begins_well { hello(at, octet) } else { Vec::new() };
+            for (kind, content) in records {
+                bytes.extend([kind, 3, 3, 0, content.len() as u8]);
+                bytes.extend(content);
+            }
+            let whole = greeted(&config, &bytes, None);
+            prop_assert_eq!(greeted(&config, &bytes, Some(piece)), whole);
+        }
+
+        #[test]
+        fn a_damaged_record_and_what_is_behind_it_never_comes_out(
+            at: prop::sample::Index,
+            change in 1..=u8::MAX,
+            (piece, room) in (1..50usize, 1..50usize),
+            tls12: bool,
+        ) {
+            let (mut driver, mut pipe, mut peer) = server_pair(VERSIONS[usize::from(tls12)]);
+            peer.say(b"a1 NOOP\r\n");
+            let mut wire = peer.wire();
+            let good = wire.len();
+            peer.say(b"a2 UNAUTHENTICATE\r\n");
+            wire.extend(peer.wire());
+            // TLS 1.3 ignores the version in a record's header, its second and third octet (RFC 8446 §5.1).
+            let behind_version = good + 3;
+            let damaged = behind_version + at.index(wire.len() - behind_version);
+            wire[damaged] ^= change;
+            pipe.incoming.extend(wire);
+            pipe.recv_limit = Some(piece);
+            pipe.closed = true;
+            let (mut out, mut buffer) = (Vec::new(), vec![0; room]);
+            while let Ok(count @ 1..) = driver.read(&mut pipe, &mut buffer) {
+                out.extend_from_slice(&buffer[..count]);
+            }
+            prop_assert_eq!(out, b"a1 NOOP\r\n");
+            prop_assert!(driver.end() != Some(End::Complete));
+            prop_assert!(driver.kept.len() <= MAX_RECORD && driver.plain.len() <= MAX_RECORD);
+        }
     }
 
     /// Renegotiation cannot be asked for through rustls, so the records are sealed by hand (RFC 7905 §2).

@@ -9,6 +9,7 @@ mod driver;
 mod server;
 
 pub use client::ClientTls;
+pub use der::spki_pin;
 pub use driver::End;
 pub(super) use driver::{Driver, Socket};
 pub use server::ServerTls;
