@@ -11,6 +11,8 @@
 //! **Why this is sound**, although it is the one place with unsafe code: an allocator that is chosen by the layout alone is
 //! chosen again by the same layout when the block is freed, so that no block ever reaches the other one. A block of
 //! another size is a new block, except where both are the system's.
+//!
+//! Nothing of it is inlined: at every place where something is dropped it made the program a megabyte larger.
 
 #![allow(
     unsafe_code,
@@ -39,16 +41,19 @@ impl WipingBySize {
 // SAFETY: every call goes to an allocator that keeps the trait's promises, and the one that frees or grows a block is the
 // one that made it, because both are chosen by the block's own layout.
 unsafe impl GlobalAlloc for WipingBySize {
+    #[inline(never)]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's promises are the callee's.
         unsafe { Self::of(layout.size()).alloc(layout) }
     }
 
+    #[inline(never)]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's promises are the callee's.
         unsafe { Self::of(layout.size()).alloc_zeroed(layout) }
     }
 
+    #[inline(never)]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         if layout.size() <= TYPED {
             // SAFETY: the block has that size and is its owner's until it is freed below.
@@ -60,6 +65,7 @@ unsafe impl GlobalAlloc for WipingBySize {
         unsafe { Self::of(layout.size()).dealloc(block, layout) }
     }
 
+    #[inline(never)]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         if layout.size() >= LARGE && new_size >= LARGE {
             // SAFETY: `layout` made this block, hence it is the system's, and so is the new size.

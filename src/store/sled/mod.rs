@@ -102,8 +102,23 @@ impl Engine for SledEngine {
     }
 }
 
+/// How many of the lazy writes, which are in the order of their batches, are written at once: whole batches.
+fn portion(lazy: &[(Vec<u8>, LazyWrite)]) -> usize {
+    let Some((_, last)) = lazy.get(PORTION - 1) else {
+        return lazy.len();
+    };
+    let of_the_last = lazy[PORTION..].iter();
+    PORTION
+        + of_the_last
+            .take_while(|(_, write)| write.number == last.number)
+            .count()
+}
+
+/// Lazy writes of one portion, if batches were short.
+const PORTION: usize = 64;
+
 /// Frees what sled left behind. It replaces a page with each write and frees the old ones when somebody touches it again
-/// some time later: after a burst of sign-ins, 2.5 KiB of each would stay until the next one.
+/// some time later: after a burst of sign-ins 2.5 KiB of each would stay until the next one.
 fn collect_garbage(writes: usize) {
     // Garbage is old enough after three steps of the clock that counts for it; a step frees what some hundred writes left.
     for _ in 0..3 + writes / 64 {
@@ -159,7 +174,7 @@ struct Job {
 /// A lazy write that is not in sled yet.
 #[derive(Clone)]
 struct LazyWrite {
-    /// Tells a write from a later one of the same key.
+    /// Of the batch that it came with: tells it from a later write of the same key.
     number: u64,
     value: Option<EngineRecord>,
 }
@@ -244,9 +259,9 @@ impl Shared {
             self.wake.notify_one();
         }
         let keys = batch.keys();
+        waiting.lazy_count += 1;
+        let number = waiting.lazy_count;
         for EngineWrite { key, value, .. } in batch.0 {
-            waiting.lazy_count += 1;
-            let number = waiting.lazy_count;
             waiting.lazy.insert(key, LazyWrite { number, value });
         }
         self.changes.tell(keys);
@@ -333,7 +348,6 @@ impl Shared {
                     // Nobody may be waiting any more; the batch is written all the same.
                     let _ = job.answer.send(outcome);
                 }
-                collect_garbage(round.lazy.len());
                 Ok(())
             }
             Err(stopped) => {
@@ -372,11 +386,22 @@ impl Shared {
         Ok(outcomes)
     }
 
-    fn write_lazy(&self, lazy: &[(Vec<u8>, LazyWrite)]) -> Result<(), Stopped> {
+    /// Portion by portion, so that sled's garbage is never more than one portion's.
+    fn write_lazy(&self, mut lazy: &[(Vec<u8>, LazyWrite)]) -> Result<(), Stopped> {
+        while !lazy.is_empty() {
+            let (portion, behind) = lazy.split_at(portion(lazy));
+            self.write_portion(portion)?;
+            collect_garbage(portion.len());
+            lazy = behind;
+        }
+        Ok(())
+    }
+
+    fn write_portion(&self, portion: &[(Vec<u8>, LazyWrite)]) -> Result<(), Stopped> {
         let db = self.db_alone();
-        apply_unseen(&db, lazy.iter().map(|(key, write)| (key, &write.value)))?;
+        apply_unseen(&db, portion.iter().map(|(key, write)| (key, &write.value)))?;
         let mut waiting = self.waiting();
-        for (key, write) in lazy {
+        for (key, write) in portion {
             if waiting
                 .lazy
                 .get(key)
@@ -461,12 +486,14 @@ impl Waiting {
     /// All jobs, and every lazy write that came before now: none of these is overtaken by a later job of its key.
     fn take_round(&mut self) -> Round {
         self.lazy_since = None;
+        let mut lazy: Vec<(Vec<u8>, LazyWrite)> = self
+            .lazy
+            .iter()
+            .map(|(key, write)| (key.clone(), write.clone()))
+            .collect();
+        lazy.sort_by_key(|(_, write)| write.number);
         Round {
-            lazy: self
-                .lazy
-                .iter()
-                .map(|(key, write)| (key.clone(), write.clone()))
-                .collect(),
+            lazy,
             jobs: std::mem::take(&mut self.jobs),
         }
     }
