@@ -12,6 +12,7 @@
 //! - Its default cache is 1 GB.
 //! - Its lock may outlive its handle for a moment, because its own threads still hold the file: [`Files`] waits for it.
 
+use super::backward::last_first;
 use super::engine::{
     Changes, Engine, EngineBatch, EngineOutcome, EnginePage, EngineRange, EngineRecord, EngineWrite, Watching,
 };
@@ -187,12 +188,15 @@ impl Shared {
         wanted: impl Fn(&[u8]) -> bool,
     ) -> Result<Vec<(Vec<u8>, EngineRecord)>, StoreError> {
         let pairs: Vec<(IVec, IVec)> = reading(|| {
-            let found = self.db.range(range.from.as_slice()..range.to.as_slice());
-            let wanted =
-                |pair: &::sled::Result<(IVec, IVec)>| pair.as_ref().map_or(true, |(key, _)| wanted(key));
+            let read = |from: &[u8], to: &[u8], most| {
+                let found = self.db.range(from..to);
+                let wanted =
+                    |pair: &::sled::Result<(IVec, IVec)>| pair.as_ref().map_or(true, |(key, _)| wanted(key));
+                found.filter(wanted).take(most).collect()
+            };
             match range.order {
-                Order::Ascending => found.filter(wanted).take(enough).collect(),
-                Order::Descending => found.rev().filter(wanted).take(enough).collect(),
+                Order::Ascending => read(&range.from, &range.to, enough),
+                Order::Descending => last_first(&range.from, &range.to, enough, read),
             }
         })?;
         pairs
