@@ -122,7 +122,10 @@ mod tests {
             let expected: Vec<_> = keys.iter().rev().take(101).cloned().collect();
             let (found, read) = found(&keys, b"s", b"t", 101);
             assert_eq!(found, expected, "{name}");
-            assert!(read < 2 * 101 * 128, "{name}: {read} keys read instead of all 200 000");
+            assert!(
+                read < 2 * 101 * 128,
+                "{name}: {read} keys read instead of all 200 000"
+            );
         }
     }
 }
