@@ -3,6 +3,9 @@
 # The names that it sets are for the scripts that source it.
 # shellcheck disable=SC2034
 
+# The emulator that runs a GATEPOST of another processor; empty for one of this processor.
+read -ra UNDER <<<"${GATEPOST_UNDER:-}"
+
 # build_gatepost: sets GATEPOST, the program. A GATEPOST that is set already is used as it is.
 build_gatepost() {
     [ -z "${GATEPOST:-}" ] || return 0
@@ -44,7 +47,7 @@ PYTHON
 # GATEPOST_LOG, GATEPOST_PID.
 start_gatepost() {
     GATEPOST_CONFIG=$1 GATEPOST_LOG=$SCRATCH/gatepost.log
-    in_background "$GATEPOST_LOG" "$GATEPOST" run --config "$GATEPOST_CONFIG"
+    in_background "$GATEPOST_LOG" "${UNDER[@]}" "$GATEPOST" run --config "$GATEPOST_CONFIG"
     GATEPOST_PID=$LAST_PID
     if ! wait_for 20 "Gatepost" port_open "$2"; then
         cat "$GATEPOST_LOG" >&2
@@ -54,7 +57,7 @@ start_gatepost() {
 
 # gatepost WORDS...: a command for the running gateway.
 gatepost() {
-    "$GATEPOST" "$@" --config "$GATEPOST_CONFIG"
+    "${UNDER[@]}" "$GATEPOST" "$@" --config "$GATEPOST_CONFIG"
 }
 
 # json EXPRESSION: a Python expression over `it`, the JSON on standard input.

@@ -13,6 +13,7 @@
 //! ```
 //! Deliberately absent: expiry (a field of the record, judged by the caller's clock), counters, caches.
 
+mod backward;
 mod engine;
 mod files;
 mod memory;

@@ -18,6 +18,7 @@ mod ladder;
 mod room;
 mod witness;
 
+use super::backward::last_first;
 use super::engine::{
     Changes, Engine, EngineBatch, EngineOutcome, EnginePage, EngineRange, EngineRecord, EngineWrite, Watching,
 };
@@ -567,11 +568,14 @@ fn stored_page(
     wanted: impl Fn(&[u8]) -> bool,
 ) -> Result<Vec<(Vec<u8>, EngineRecord)>, StoreError> {
     let pairs: Vec<(IVec, IVec)> = reading(|| {
-        let found = db.range(range.from.as_slice()..range.to.as_slice());
-        let wanted = |pair: &::sled::Result<(IVec, IVec)>| pair.as_ref().map_or(true, |(key, _)| wanted(key));
+        let read = |from: &[u8], to: &[u8], most| {
+            let wanted =
+                |pair: &::sled::Result<(IVec, IVec)>| pair.as_ref().map_or(true, |(key, _)| wanted(key));
+            db.range(from..to).filter(wanted).take(most).collect()
+        };
         match range.order {
-            Order::Ascending => found.filter(wanted).take(enough).collect(),
-            Order::Descending => found.rev().filter(wanted).take(enough).collect(),
+            Order::Ascending => read(&range.from, &range.to, enough),
+            Order::Descending => last_first(&range.from, &range.to, enough, read),
         }
     })?;
     pairs

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
 
+mod idle;
+
 use gatepost::gate::sessions::{Cut, Traffic};
 use gatepost::mail::relay::{CUT_WITHIN, Ended, Relay};
 use gatepost::net::{CertificateSource, ClientTls, End, Roots, ServerTls, Stream, UpstreamTlsSettings};
@@ -222,8 +224,9 @@ async fn connect(leg: Leg, tls: &Tls) -> (Stream, Stream) {
     (near.unwrap(), far.unwrap())
 }
 
+/// In the runtime's time, which is another than the world's where a test stops the clock.
 fn soon() -> Instant {
-    Instant::now() + Duration::from_secs(20)
+    tokio::time::Instant::now().into_std() + Duration::from_secs(20)
 }
 
 async fn say(stream: &mut Stream, bytes: &[u8]) {
