@@ -234,9 +234,10 @@ impl Gate {
         self.0.closing.store(true, Ordering::Relaxed);
     }
 
-    /// Waits until the store shows everything that was decided so far.
+    /// Waits until the store shows everything that was decided so far; at most [`SETTLING`].
     pub async fn settle(&self) {
-        self.0.lazies.flush().await;
+        // Whoever asks about a gateway whose disk hangs wants an answer, or to cut a session, which needs no disk.
+        let _ = tokio::time::timeout(SETTLING, self.0.lazies.flush()).await;
     }
 
     /// Brings everything that was decided to the disk: the last step before the end.
@@ -244,10 +245,13 @@ impl Gate {
     /// # Errors
     /// [`StoreError`] of the flush.
     pub async fn flush(&self) -> Result<(), StoreError> {
-        self.settle().await;
+        self.0.lazies.flush().await;
         self.0.store.flush().await
     }
 }
+
+/// Many times what it takes while the store keeps up.
+const SETTLING: Duration = Duration::from_secs(1);
 
 impl fmt::Debug for Gate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -138,3 +138,15 @@ async fn a_watch_that_lagged_loses_no_revocation() {
     assert!(is_cut(&session).await);
     assert_eq!(refused(world.sign_in(&literal).await), Reason::Revoked);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_hangs_does_not_keep_the_administrator_waiting() {
+    let world = World::new().await;
+    let literal = world.literal();
+    drop(admitted(world.sign_in(&literal).await, Reason::NewDevice));
+    world.gate.settle().await;
+    world.engine.hangs.store(true, Ordering::SeqCst);
+    drop(admitted(world.sign_in(&literal).await, Reason::KnownDevice));
+    let settled = timeout(Duration::from_secs(2), world.gate.settle()).await;
+    assert!(settled.is_ok(), "status, and cutting a session, wait for this");
+}

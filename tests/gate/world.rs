@@ -438,6 +438,8 @@ pub(crate) struct Shelf {
     pub(crate) hurries: AtomicBool,
     /// Whether each change is followed by more than a watch remembers.
     pub(crate) drowns_changes: AtomicBool,
+    /// Whether the disk hangs, so that nothing more is written and nobody is told.
+    pub(crate) hangs: AtomicBool,
 }
 
 impl Shelf {
@@ -523,6 +525,9 @@ impl Engine for Shared {
     ) -> BoxFuture<'_, Result<EngineOutcome, StoreError>> {
         Box::pin(async move {
             self.0.pause().await;
+            if self.0.hangs.load(Ordering::SeqCst) {
+                std::future::pending::<()>().await;
+            }
             if durability == Durability::Synced {
                 self.0.synced.fetch_add(1, Ordering::SeqCst);
             }

@@ -498,6 +498,14 @@ impl Waiting {
             jobs: std::mem::take(&mut self.jobs),
         }
     }
+
+    /// Writing goes on. Lazy writes of the round that failed are still here, and nobody else says that they wait.
+    fn go_on(&mut self, now: Instant) {
+        self.stopped = None;
+        if !self.lazy.is_empty() {
+            self.lazy_since.get_or_insert(now);
+        }
+    }
 }
 
 impl Stopped {
@@ -752,4 +760,28 @@ fn start(dir: &Path, db: Db, lock: DirLock) -> io::Result<SledEngine> {
         _files: Files { log: log_path },
         _lock: lock,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lazy_writes_of_a_round_that_failed_are_due_when_writing_goes_on() {
+        let now = Instant::now();
+        let mut waiting = Waiting {
+            lazy_since: Some(now),
+            ..Waiting::default()
+        };
+        let write = LazyWrite {
+            number: 1,
+            value: None,
+        };
+        waiting.lazy.insert(b"key".to_vec(), write);
+        assert_eq!(waiting.take_round().lazy.len(), 1);
+        waiting.stopped = Some(Stopped::Full("no room".to_owned()));
+        waiting.go_on(now);
+        assert!(waiting.stopped.is_none());
+        assert_eq!(waiting.lazy_since, Some(now));
+    }
 }

@@ -12,7 +12,7 @@ use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::sync::PoisonError;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often the writer looks for room.
 const LOOK: Duration = Duration::from_secs(1);
@@ -74,7 +74,7 @@ impl Shared {
             _ => Stopped::Broken(error.to_string()),
         })?;
         *self.db_alone() = Some(new);
-        self.waiting().stopped = None;
+        self.waiting().go_on(Instant::now());
         self.changes.tell_all();
         if let Some(repaired) = repaired {
             log::error!(event = "store-repaired"; "the store was damaged and has been repaired: {repaired}");
