@@ -5,7 +5,9 @@
 
 mod support;
 
+use std::time::Instant;
 use support::client::Client;
+use support::gateway::PACE;
 use support::stage::Stage;
 use support::upstream::{AtLogin, Script, Transport, contains};
 
@@ -127,6 +129,18 @@ fn unknown_and_known_names_hear_the_same_words() {
     let no_code = stage.gateway.client().command("a", "LOGIN alice secret");
     assert_eq!(known, unknown);
     assert_eq!(known, no_code);
+}
+
+#[test]
+fn a_refusal_is_not_sooner_than_its_pace() {
+    let stage = Stage::new(Script::default());
+    for stranger in 0..5 {
+        let mut client = stage.gateway.client();
+        let said = Instant::now();
+        let answer = client.command("a", &format!("LOGIN stranger{stranger} secret"));
+        assert!(answer.starts_with("a NO"), "{answer}");
+        assert!(said.elapsed() >= PACE);
+    }
 }
 
 #[test]

@@ -153,6 +153,22 @@ const WORDS: &[Rule] = &[
     },
 ];
 
+/// Where secrets are compared; in `wire/` a tag is a command's.
+const SECRETS_ARE_COMPARED_IN: &[&str] = &["auth/", "gate/", "store/", "admin/", "secret.rs"];
+
+/// Names of values whose comparison must take the same time whatever is equal. Passwords and literals are compared nowhere,
+/// only their prints: hashes under a key that was made at start, of which no time tells anything.
+const SECRETS: &[&str] = &["tag", "code", "mac", "seed"];
+
+/// The functions that compare secrets, and with what: everything that there is, to the end.
+const CONSTANT_TIME: &[(&str, &str, &str)] = &[
+    ("secret.rs", "same", ".ct_eq("),
+    ("store/records.rs", "same", ".ct_eq("),
+    ("auth/device.rs", "find", ".tag.same("),
+    ("auth/factor/mod.rs", "check", "totp::check("),
+    ("auth/factor/totp.rs", "equal_step", ".ct_eq("),
+];
+
 struct Rule {
     words: &'static [&'static str],
     place: Place,
@@ -197,6 +213,39 @@ fn words_stay_in_their_rooms() {
         .flat_map(|(file, text)| word_refusals(file, text))
         .collect();
     assert!(refusals.is_empty(), "\n{}\n", refusals.join("\n"));
+}
+
+#[test]
+fn secrets_are_compared_in_constant_time() {
+    let sources = sources();
+    let refusals: Vec<String> = sources
+        .iter()
+        .filter(|(file, _)| {
+            SECRETS_ARE_COMPARED_IN
+                .iter()
+                .any(|place| file.starts_with(place))
+        })
+        .flat_map(|(file, text)| comparison_refusals(file, text))
+        .collect();
+    assert!(refusals.is_empty(), "\n{}\n", refusals.join("\n"));
+    for (file, function, comparison) in CONSTANT_TIME {
+        assert!(
+            body_of(&sources[*file], function).contains(comparison),
+            "src/{file}: {function} compares with `{comparison}`, in a time that tells nothing about what it compares"
+        );
+    }
+}
+
+#[test]
+fn no_comparison_of_secrets_ends_early() {
+    let sources = sources();
+    for (file, function, _) in CONSTANT_TIME {
+        let refusals = early_exits(body_of(&sources[*file], function));
+        assert!(
+            refusals.is_empty(),
+            "src/{file}: {function} must look at everything, so that its time does not tell what was equal: {refusals:?}"
+        );
+    }
 }
 
 /// The two readers above, on texts that are wrong: a wall that lets everything through would look just as green.
@@ -269,6 +318,101 @@ fn refuses_what_it_is_there_for() {
         0,
     );
     check("wire/line.rs", "#[cfg(test)]\nfn helper() {}\nuse crate::net;", 1);
+}
+
+/// The readers of comparisons, on texts that are right and wrong.
+#[test]
+fn tells_comparisons_of_secrets_from_others() {
+    let check = |text: &str, expected: usize| {
+        assert_eq!(comparison_refusals("auth/x.rs", text).len(), expected, "{text}");
+    };
+    check("if device.tag == *tag {", 1);
+    check("if *tag != device.tag {", 1);
+    check("found = expected == code;", 1);
+    check("self.0 == self.code.expose()", 1);
+    check("tags.contains(&tag)", 1);
+    check("tags.contains(tag)", 1);
+    check("device.id == id && code_lengths == lengths", 0);
+    check("device.tag.same(tag) && state == ClaimState::Used", 0);
+    check("tagged == stage; fn code() {}", 0);
+    for (body, expected) in [
+        ("for x in y {\n    found |= x.same(z);\n}", 0),
+        ("for x in y {\n    if x.same(z) {\n        break;\n    }\n}", 1),
+        ("y.iter().any(|x| x.same(z))", 1),
+        ("return true;", 1),
+        ("y.find(|x| x.same(z))?", 2),
+    ] {
+        assert_eq!(early_exits(body).len(), expected, "{body}");
+    }
+    let text = "fn a() -> u8 {\n    1\n}\n\nimpl X {\n    fn b<'a>() {\n        2;\n    }\n}\n";
+    assert_eq!(body_of(text, "a").trim(), "1");
+    assert_eq!(body_of(text, "b").trim(), "2;");
+}
+
+/// Complains about `==`, `!=` and `contains` on what a stranger might find out piece by piece from the time they take.
+fn comparison_refusals(file: &str, text: &str) -> Vec<String> {
+    let mut refusals = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let compares = [" == ", " != "].into_iter().any(|sign| {
+            line.match_indices(sign).any(|(at, _)| {
+                SECRETS.contains(&last_name(&line[..at]))
+                    || SECRETS.contains(&first_path(&line[at + sign.len()..]))
+            })
+        });
+        let searches = line
+            .match_indices(".contains(")
+            .any(|(at, mark)| SECRETS.contains(&first_path(&line[at + mark.len()..])));
+        if compares || searches {
+            refusals.push(format!(
+                "src/{file}:{}: `{}`: its time tells how much is equal; use `same` or subtle's `ct_eq`",
+                number + 1,
+                line.trim()
+            ));
+        }
+    }
+    refusals
+}
+
+/// The last name before an operator: `tag` of `if device.tag`.
+fn last_name(text: &str) -> &str {
+    let text = text.trim_end_matches(".expose()");
+    let start = text.rfind(|c: char| !c.is_alphanumeric() && c != '_');
+    &text[start.map_or(0, |at| at + 1)..]
+}
+
+/// The last name of the path behind an operator: `tag` of `*device.tag {`.
+fn first_path(text: &str) -> &str {
+    let text = text.trim_start_matches(['*', '&']);
+    let end = text.find(|c: char| !c.is_alphanumeric() && c != '_' && c != '.');
+    last_name(text[..end.unwrap_or(text.len())].trim_end_matches(".expose"))
+}
+
+/// What may end a loop, or keep an iterator from going on to the end.
+fn early_exits(body: &str) -> Vec<&'static str> {
+    const EXITS: [&str; 9] = [
+        "return",
+        "break",
+        "?",
+        ".any(",
+        ".all(",
+        ".find(",
+        ".position(",
+        ".take_while(",
+        "&&",
+    ];
+    EXITS.into_iter().filter(|exit| body.contains(exit)).collect()
+}
+
+/// The body of the first function of this name; where a function ends is said by its indentation.
+fn body_of<'a>(text: &'a str, function: &str) -> &'a str {
+    let at = find_word(text, &format!("fn {function}"))
+        .unwrap_or_else(|| panic!("{function} was not found; the walls must be told where it is now"));
+    let indentation = at - text[..at].rfind('\n').map_or(0, |end| end + 1);
+    let indentation = &text[at - indentation..at];
+    let indentation = &indentation[..indentation.len() - indentation.trim_start().len()];
+    let body = at + text[at..].find("{\n").expect("a function has a body") + 2;
+    let end = text[body..].find(&format!("\n{indentation}}}"));
+    &text[body..body + end.expect("a function has an end")]
 }
 
 /// Complains about each `crate::...` that the file's room may not name.

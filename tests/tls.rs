@@ -548,6 +548,23 @@ async fn starttls_upgrades_in_place_and_bytes_before_the_handshake_fail_it() {
 }
 
 #[tokio::test]
+async fn tls_is_not_started_twice() {
+    let authority = Authority::new();
+    let server = ServerTls::load(&authority.sign("leaf", &["localhost"], |_| ()), &[]).unwrap();
+    let client = ClientTls::new(&trusting(authority.roots(), &[]), "localhost").unwrap();
+    let (near, far) = pair().await;
+    let (near, far) = tokio::join!(
+        Stream::connect_tls(near, &client, soon()),
+        Stream::accept_tls(far, &server, soon())
+    );
+    let why = "TLS is on already".to_owned();
+    let again = Stream::connect_tls(near.unwrap(), &client, soon()).await;
+    assert_eq!(again.err(), Some(TlsError::Protocol { why: why.clone() }));
+    let again = Stream::accept_tls(far.unwrap(), &server, soon()).await;
+    assert_eq!(again.err(), Some(TlsError::Protocol { why }));
+}
+
+#[tokio::test]
 async fn peers_that_say_nothing_or_the_wrong_thing_end_the_handshake() {
     let authority = Authority::new();
     let client = ClientTls::new(&trusting(authority.roots(), &[]), "localhost").unwrap();

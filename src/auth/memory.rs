@@ -295,7 +295,8 @@ impl Memory {
             .collect();
         let tags = devices.devices.iter().map(|device| device.tag);
         let stones = devices.tombstones.iter().map(|stone| stone.tag);
-        tags.chain(stones).any(|tag| !seen.contains(&tag))
+        tags.chain(stones)
+            .any(|tag| !seen.iter().any(|seen| seen.same(&tag)))
     }
 
     fn prints(&self, person: PersonId) -> impl Iterator<Item = &LiteralPrint> {

@@ -776,6 +776,18 @@ mod tests {
                 .hash(b"password", &cost(LEAST_MEMORY_KIB, LEAST_PASSES))
                 .is_ok()
         );
+        let with_salt = |salt| {
+            let cost = SlowHashCost {
+                salt: [salt; 16],
+                ..cost(LEAST_MEMORY_KIB, LEAST_PASSES)
+            };
+            Argon2id.hash(b"password", &cost).unwrap()
+        };
+        assert_ne!(
+            with_salt(1),
+            with_salt(2),
+            "a tag says nothing about another person"
+        );
         for (memory_kib, passes) in [(LEAST_MEMORY_KIB - 1, 2), (LEAST_MEMORY_KIB, 1), (u32::MAX, 2)] {
             let refused = Argon2id.hash(b"password", &cost(memory_kib, passes)).unwrap_err();
             assert!(

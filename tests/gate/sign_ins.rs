@@ -1,10 +1,13 @@
 //! One sign-in at a time: what it costs, how it is refused, what the store's failure does.
 
 use crate::world::{ALICE, Connection, PASSWORD, World, admitted, refused, settings};
-use gatepost::gate::SignedIn;
+use gatepost::auth::{Proof, Trial};
 use gatepost::gate::clock::Clock;
+use gatepost::gate::{Prover, SignedIn};
 use gatepost::reason::{Hearing, Outage, Reason};
+use gatepost::store::BoxFuture;
 use gatepost::store::records::{Batch, Block, Death, Expect, Key, Tag, Tombstone, UnixTime, Value};
+use std::future::ready;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::sleep;
@@ -187,6 +190,25 @@ async fn what_one_attempt_writes_the_next_one_sees_before_the_watch_does() {
     assert_eq!(budget.misses.iter().map(|(_, count)| count).sum::<u32>(), 3);
 }
 
+/// A mail server that takes every password, without giving anybody else a turn.
+struct AtOnce;
+
+impl Prover for AtOnce {
+    fn prove<'a>(&'a mut self, _: &'a Trial) -> BoxFuture<'a, Proof> {
+        Box::pin(ready(Proof::Accepted))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_attempt_writes_it_reads_again_before_the_watch_does() {
+    let world = World::new().await;
+    world.engine.hurries.store(true, Ordering::SeqCst);
+    // Its claim makes the record of her devices, which was known to be absent.
+    let attempt = world.attempt(&world.literal());
+    let signed_in = world.gate.sign_in(attempt, &mut AtOnce).await;
+    drop(admitted(signed_in, Reason::NewDevice));
+}
+
 #[tokio::test(start_paused = true)]
 async fn nobodys_login_is_not_written_down() {
     let world = World::new().await;
@@ -233,6 +255,26 @@ async fn who_comes_while_closing_is_told_to_come_later() {
         Reason::ShuttingDown
     );
     assert_eq!(world.hash.count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_written_lets_nobody_in() {
+    let world = World::new().await;
+    let literal = world.literal();
+    world.engine.cannot_write.store(true, Ordering::SeqCst);
+    assert_eq!(refused(world.sign_in(&literal).await), Reason::StoreUnavailable);
+    assert_eq!(world.upstream.asked(), 0, "no claim, no question");
+    world.engine.cannot_write.store(false, Ordering::SeqCst);
+    // Full just when the device is to be written: the upstream has said yes, and nobody hears of it.
+    *world.upstream.latency.lock().unwrap() = Duration::from_millis(300);
+    let task = world.spawn(&literal);
+    sleep(Duration::from_millis(200)).await;
+    assert_eq!(world.upstream.asked(), 1);
+    world.engine.cannot_write.store(true, Ordering::SeqCst);
+    assert_eq!(refused(task.await.unwrap()), Reason::StoreUnavailable);
+    assert_eq!(world.device_count().await, 0);
+    world.engine.cannot_write.store(false, Ordering::SeqCst);
+    drop(admitted(world.sign_in(&literal).await, Reason::NewDevice));
 }
 
 #[tokio::test(start_paused = true)]

@@ -434,6 +434,7 @@ pub(crate) struct Shelf {
     pub(crate) reads: AtomicUsize,
     pub(crate) synced: AtomicUsize,
     pub(crate) cannot_read: AtomicBool,
+    pub(crate) cannot_write: AtomicBool,
     /// Whether it answers at once, before anybody else gets a turn.
     pub(crate) hurries: AtomicBool,
     /// Whether each change is followed by more than a watch remembers.
@@ -527,6 +528,9 @@ impl Engine for Shared {
             self.0.pause().await;
             if self.0.hangs.load(Ordering::SeqCst) {
                 std::future::pending::<()>().await;
+            }
+            if self.0.cannot_write.load(Ordering::SeqCst) {
+                return Err(StoreError::Write("the disk is full".into()));
             }
             if durability == Durability::Synced {
                 self.0.synced.fetch_add(1, Ordering::SeqCst);

@@ -318,11 +318,8 @@ fn run_guard(input: &[u8], size: usize, lateness: usize) -> (Vec<String>, Vec<u8
         !said.contains("CAPABILITY IMAP4REV1 UNAUTH"),
         "an unfiltered capability came down"
     );
-    (
-        session.upstream.ran,
-        session.relay.to_client,
-        session.relay.closed.is_some(),
-    )
+    let heard = whole_lines(&session.relay);
+    (session.upstream.ran, heard, session.relay.closed.is_some())
 }
 
 /// What no client may say to the upstream after the hand-over.
@@ -371,5 +368,18 @@ fn run_down(input: &[u8], size: usize) -> (Vec<u8>, Option<CloseCause>) {
         relay.settle();
     }
     assert!(relay.to_upstream.is_empty());
-    (relay.to_client, relay.closed)
+    (whole_lines(&relay), relay.closed)
+}
+
+/// What has reached the client. Of the line that ended the session as much as was there before it was known to.
+fn whole_lines(relay: &Relay) -> Vec<u8> {
+    let heard = &relay.to_client;
+    let end = match relay.closed {
+        None => heard.len(),
+        Some(_) => heard
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .map_or(0, |at| at + 1),
+    };
+    heard[..end].to_vec()
 }

@@ -25,6 +25,8 @@ struct Lane {
     waiting: Vec<u8>,
     opaque: u64,
     held: Option<HoldFor>,
+    /// What was replaced by nothing since something was said instead.
+    swallowed: usize,
 }
 
 impl Relay {
@@ -86,9 +88,17 @@ impl Relay {
             }
             Watch::Replace(count, bytes) => {
                 assert!((1..=shown).contains(&count), "replaced {count} of {shown}");
-                // A line end may become longer, and a text that was left empty gets a character.
-                assert!(bytes.len() <= count + 4, "{count} octets became {}", bytes.len());
-                self.lane(direction).waiting.drain(..count);
+                let lane = self.lane(direction);
+                let taken = lane.swallowed + count;
+                lane.swallowed = if bytes.is_empty() { taken } else { 0 };
+                // A line end may become longer, a text that was left empty gets a character, and each of an ID's at most
+                // 60 atoms two quotes.
+                assert!(
+                    bytes.len() <= taken + 4 + 2 * 60,
+                    "{taken} octets became {}",
+                    bytes.len()
+                );
+                lane.waiting.drain(..count);
                 self.out(direction).extend_from_slice(bytes.as_slice());
                 self.moved(direction)
             }

@@ -139,6 +139,55 @@ fn a_code_held_by_a_typo_is_free_again_when_the_typo_is_refused() {
     assert_eq!(lab.reason(&right, HOME), Reason::NewDevice);
 }
 
+/// Runs an attempt up to its proof, lets `meanwhile` happen, and goes on with the upstream's word.
+fn with_meanwhile(lab: &mut Lab, literal: &str, meanwhile: impl Fn(&mut Lab)) -> Verdict {
+    let mut next = lab.begin(attempt("alice", literal, HOME));
+    loop {
+        match next {
+            Next::Done(verdict, _) => return verdict,
+            Next::Need(sign_in, need) => {
+                let proof = matches!(need, Need::Prove(_));
+                let answer = lab.answer(&sign_in, need);
+                if proof {
+                    meanwhile(lab);
+                }
+                next = lab.resume(sign_in, answer);
+            }
+        }
+    }
+}
+
+/// Gives the only claim to another literal, as another gateway may after the time of this one was over.
+fn taken_by_another(lab: &mut Lab) {
+    let held = lab.store.iter().find_map(|(key, (_, value))| match value {
+        Value::Claim(claim) => Some((key.clone(), claim.clone())),
+        _ => None,
+    });
+    let (key, claim) = held.unwrap();
+    let tag = Tag([9; 32]);
+    lab.put(key, Value::Claim(Claim { tag, ..claim }));
+}
+
+#[test]
+fn a_device_is_made_only_while_the_claim_is_its_own() {
+    let mut lab = Lab::new();
+    let literal = lab.right("pw");
+    let verdict = with_meanwhile(&mut lab, &literal, taken_by_another);
+    assert_eq!(hearing(&verdict), Hearing::Told(Reason::UsedCode));
+    assert!(lab.devices().devices.is_empty());
+    assert_eq!(lab.claims()[0].tag, Tag([9; 32]));
+}
+
+#[test]
+fn a_late_refusal_frees_no_claim_of_another_literal() {
+    let mut lab = Lab::new();
+    let literal = lab.right("typo");
+    let verdict = with_meanwhile(&mut lab, &literal, taken_by_another);
+    assert_eq!(reason(&verdict), Reason::WrongPassword);
+    let claim = &lab.claims()[0];
+    assert_eq!((claim.tag, claim.state), (Tag([9; 32]), ClaimState::Claimed));
+}
+
 /// The same literal twice at once, as a mail program sends it: both are let in, as one device.
 #[test]
 fn one_literal_twice_at_every_step() {
@@ -153,15 +202,20 @@ fn one_literal_twice_at_every_step() {
     }
 }
 
-/// Two codes at once: neither device is lost to the other's write.
+/// Two codes at once: neither device is lost to the other's write, nor made with a salt that is not hers.
 #[test]
 fn two_devices_made_at_once_at_every_step() {
     for schedule in 0..1 << SCHEDULE_BITS {
         let mut lab = Lab::new();
-        let attempts = [0, 1].map(|offset| attempt("alice", &format!("pw@{}", lab.code(offset)), HOME));
+        let literals = [0, 1].map(|offset| format!("pw@{}", lab.code(offset)));
+        let attempts = literals.each_ref().map(|literal| attempt("alice", literal, HOME));
         let reasons = race(&mut lab, attempts, schedule).map(|verdict| reason(&verdict));
         assert_eq!(reasons, [Reason::NewDevice, Reason::NewDevice], "{schedule:b}");
         assert_eq!(lab.devices().devices.len(), 2, "{schedule:b}");
+        lab.restart();
+        for literal in literals {
+            assert_eq!(lab.reason(&literal, HOME), Reason::KnownDevice, "{schedule:b}");
+        }
     }
 }
 

@@ -48,6 +48,32 @@ fn the_same_wrong_literal_for_days_makes_nobody_wait() {
     assert_eq!(lab.reason(&lab.right("pw"), HOME), Reason::NewDevice);
 }
 
+/// Where wrong passwords are asked about again and again, because learning changes nothing for anybody.
+#[test]
+fn one_wrong_password_every_half_minute_makes_nobody_wait() {
+    let mut lab = Lab::learning();
+    for _ in 0..20 {
+        assert_eq!(lab.reason("old password", HOME), Reason::WrongPassword);
+        lab.pass(30);
+    }
+    assert_eq!(lab.reason("pw", HOME), Reason::Learning);
+}
+
+#[test]
+fn without_a_clock_a_network_is_blocked_all_the_same() {
+    let mut lab = Lab::new();
+    lab.now.clock_known = false;
+    for n in 0..11 {
+        let verdict = lab.run(attempt(&format!("bob{n}"), "guess", HOME));
+        assert_eq!(reason(&verdict), Reason::UnknownPerson);
+    }
+    let Verdict::Refuse(refusal) = lab.run(attempt("carol", "guess", HOME)) else {
+        panic!("let in")
+    };
+    assert_eq!(refusal.reason, Reason::NetworkBlocked);
+    assert_eq!(refusal.retry_after, Some(Duration::from_secs(5 * MINUTE)));
+}
+
 #[test]
 fn more_than_ten_different_failures_block_a_network_longer_each_time() {
     let mut lab = Lab::new();

@@ -187,7 +187,16 @@ impl Lab {
             }
             _ if self.store_fails => Answer::StoreFailed,
             Need::Load(keys) => Answer::Loaded(keys.iter().map(|key| self.load(key)).collect()),
-            Need::Claim(batch) | Need::Commit(batch, _) => {
+            Need::Claim(batch) => {
+                self.commits += 1;
+                Answer::Committed(self.commit(batch))
+            }
+            Need::Commit(batch, durability) => {
+                assert_eq!(
+                    durability,
+                    Durability::Synced,
+                    "what is waited for is on the disk"
+                );
                 self.commits += 1;
                 Answer::Committed(self.commit(batch))
             }
@@ -245,6 +254,10 @@ impl Lab {
         for _ in 0..100 {
             match next {
                 Next::Done(verdict, lazy) => {
+                    for write in &lazy.0 {
+                        let may_be_lost = matches!(write.key, Key::DeviceUse(..) | Key::GoodNetworks(_));
+                        assert!(may_be_lost, "{:?} is written lazily", write.key);
+                    }
                     assert_eq!(self.commit(lazy), Outcome::Done, "lazy writes are unconditional");
                     return verdict;
                 }

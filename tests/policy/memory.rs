@@ -82,6 +82,50 @@ fn a_literal_is_dead_no_longer_than_its_tombstone() {
 }
 
 #[test]
+fn a_revocation_counts_before_the_watch_has_told_of_it() {
+    let mut lab = Lab::new();
+    let literal = lab.device("pw", HOME);
+    assert_eq!(lab.reason(&literal, HOME), Reason::KnownDevice);
+    let mut devices = lab.devices();
+    let device = devices.devices.remove(0);
+    devices.tombstones.push(Tombstone {
+        tag: device.tag,
+        death: Death::Revoked,
+        died: lab.now.unix,
+    });
+    lab.put(Key::Devices(ALICE), Value::Devices(devices));
+    let asked = lab.proved.len();
+    assert_eq!(lab.reason(&literal, HOME), Reason::Revoked);
+    assert_eq!(lab.proved.len(), asked);
+}
+
+/// Two people may choose the same password, and for half a minute have the same code.
+#[test]
+fn what_is_dead_for_one_person_is_not_dead_for_another() {
+    const BOB: PersonId = PersonId([3; 8]);
+    let mut lab = Lab::new();
+    lab.put(Key::Login("bob@example.org".into()), Value::Login(BOB));
+    let bob = Person {
+        id: BOB,
+        login: "bob@example.org".into(),
+        ..alice()
+    };
+    lab.put(Key::Person(BOB), Value::Person(bob));
+    lab.put(
+        Key::Factors(BOB),
+        Value::Factors(Factors { totp: vec![token(6)] }),
+    );
+    let bobs = lab.right("pw");
+    let verdict = lab.run(attempt("bob", &bobs, HOME));
+    assert_eq!(reason(&verdict), Reason::NewDevice, "he has devices of his own");
+    let literal = lab.device("pw", HOME);
+    lab.revoke_all();
+    assert_eq!(lab.reason(&literal, HOME), Reason::Revoked);
+    let verdict = lab.run(attempt("bob", &literal, HOME));
+    assert_eq!(reason(&verdict), Reason::NewDevice);
+}
+
+#[test]
 fn flights_differ_by_person_literal_and_route() {
     let memory = Memory::new([7; 32]);
     let key = memory.flight_key(ALICE, b"pw@1", "office");

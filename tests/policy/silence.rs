@@ -151,6 +151,30 @@ fn a_busy_box_says_the_same_to_everybody() {
     assert_eq!(lab.turns, 1);
 }
 
+/// Time must not tell what was known: one slow hash or one turn for each, whatever refuses it.
+#[test]
+fn an_attempt_that_looks_like_a_code_stands_in_the_queue_once() {
+    let code = |lab: &Lab| lab.right("pw");
+    let mut lab = Lab::new();
+    for (login, literal, expected) in [
+        ("alice", code(&lab), Reason::NewDevice),
+        ("alice", code(&lab).replace('@', " "), Reason::UsedCode),
+        ("alice", lab.wrong("pw", 1), Reason::WrongCode),
+        ("bob", code(&lab), Reason::UnknownPerson),
+        ("admin", code(&lab), Reason::Decoy),
+    ] {
+        let before = lab.hashes + lab.turns;
+        let verdict = lab.run(attempt(login, &literal, AWAY));
+        assert_eq!(reason(&verdict), expected);
+        assert_eq!(lab.hashes + lab.turns - before, 1, "{login} {expected:?}");
+    }
+    // Where the password alone is enough nobody stands in it, but for whom even that is not.
+    let mut lab = Lab::learning();
+    lab.person(|person| person.suspended = true);
+    assert_eq!(lab.reason(&lab.right("pw"), HOME), Reason::Suspended);
+    assert_eq!(lab.turns, 1);
+}
+
 #[test]
 fn an_unknown_clock_says_the_same_to_everybody_who_brings_a_code() {
     let mut lab = Lab::new();

@@ -659,7 +659,8 @@ async fn a_cut_inside_a_literal_says_nothing_and_takes_no_more_commands() {
 }
 
 async fn ended_cause(session: &mut Session) -> CloseCause {
-    (&mut session.task).await.unwrap().cause
+    let ended = tokio::time::timeout(Duration::from_secs(20), &mut session.task).await;
+    ended.expect("the session ends").unwrap().cause
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ pub struct TestGateway {
 }
 
 /// Refusals leave after this in tests, instead of 2.5 s: tests are not to be slow, and the pace has tests of its own.
-const PACE: Duration = Duration::from_millis(20);
+pub const PACE: Duration = Duration::from_millis(20);
 
 impl TestGateway {
     /// Starts a gateway in front of one IMAP upstream. `upstream` is the body of its `[[upstream]]` table after the

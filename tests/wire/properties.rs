@@ -404,6 +404,21 @@ fn by_hand(script: &[(char, &str)]) -> (String, String) {
 }
 
 #[test]
+fn the_upstream_sees_only_whole_line_ends_and_literals_that_wait() {
+    for (said, up) in [
+        ("a NOOP\n", "a NOOP\r\n"),
+        ("a APPEND box {3}\n", "a APPEND box {3}\r\n"),
+        ("a APPEND box {3+}\r\n", "a APPEND box {3}\r\n"),
+        ("a APPEND box {03+}\n", "a APPEND box {3}\r\n"),
+        ("a IDLE\n", "a IDLE\r\n"),
+    ] {
+        assert_eq!(by_hand(&[('<', said)]).0, up, "{said:?}");
+    }
+    let (up, _) = by_hand(&[('<', "a IDLE\r\n"), ('>', "+ idling\r\n"), ('<', "DONE\n")]);
+    assert_eq!(up, "a IDLE\r\nDONE\r\n");
+}
+
+#[test]
 fn an_answer_to_an_earlier_command_with_the_same_tag_decides_nothing() {
     let smuggled = "a APPEND box {21}\r\nx UNAUTHENTICATE\r\nabc\r\n";
     let (up, _) = by_hand(&[('<', "a FETCH 1 ALL\r\n"), ('<', smuggled)]);
@@ -457,6 +472,16 @@ fn a_command_answered_early_may_only_end() {
     }
     assert_eq!(session.relay.closed, Some(CloseCause::Desync));
     assert_eq!(session.relay.to_upstream, b"a APPEND box {3}\r\nabc");
+}
+
+#[test]
+fn an_early_answer_is_the_earlier_commands_where_two_have_one_tag() {
+    let script = [
+        ('<', "a NOOP\r\na SEARCH x"),
+        ('>', "a OK nothing done\r\n"),
+        ('<', " {3}\r\n"),
+    ];
+    assert_eq!(by_hand(&script).0, "a NOOP\r\na SEARCH x {3}\r\n");
 }
 
 #[test]
@@ -601,6 +626,17 @@ fn closed_after(script: &[(Direction, &str)]) -> Option<CloseCause> {
         relay.settle();
     }
     relay.closed
+}
+
+#[test]
+fn a_command_that_was_answered_announces_no_literal() {
+    // Nobody knows whether the upstream takes what follows for a literal or for a command.
+    let script = [
+        (Direction::Up, "a SEARCH x"),
+        (Direction::Down, "a BAD no such command\r\n"),
+        (Direction::Up, " {3}\r\n"),
+    ];
+    assert_eq!(closed_after(&script), Some(CloseCause::Desync));
 }
 
 #[test]

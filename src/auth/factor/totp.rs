@@ -3,7 +3,7 @@
 use super::Match;
 use crate::store::records::{Totp, TotpHash, UnixTime};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
-use zeroize::Zeroize;
+use zeroize::Zeroizing;
 
 /// Compares a code with every step of the window in constant time; the oldest equal step counts.
 pub(super) fn check(totp: &Totp, code: &[u8], skew: u64, now: UnixTime) -> Option<Match> {
@@ -16,23 +16,29 @@ pub(super) fn check(totp: &Totp, code: &[u8], skew: u64, now: UnixTime) -> Optio
         .build()
         .ok()?;
     let current = now.0 / period;
-    let mut step = 0_u64;
-    let mut found = Choice::from(0);
-    for candidate in current.saturating_sub(skew)..=current.saturating_add(skew) {
-        let mut expected = generator
-            .generate(candidate.saturating_mul(period))
-            .to_string()
-            .into_bytes();
-        let equal = expected.ct_eq(code);
-        expected.zeroize();
-        step.conditional_assign(&candidate, equal & !found);
-        found |= equal;
-    }
-    bool::from(found).then(|| Match {
+    let window = current.saturating_sub(skew)..=current.saturating_add(skew);
+    let codes = window.map(|step| {
+        let code = generator.generate(step.saturating_mul(period)).to_string();
+        (step, Zeroizing::new(code.into_bytes()))
+    });
+    let step = equal_step(codes, code)?;
+    Some(Match {
         factor: totp.id,
         step,
         window_ends: UnixTime(step.saturating_add(skew + 1).saturating_mul(period)),
     })
+}
+
+/// The first step whose code is equal. All are computed and compared, so that the time does not tell which.
+fn equal_step(codes: impl Iterator<Item = (u64, Zeroizing<Vec<u8>>)>, code: &[u8]) -> Option<u64> {
+    let mut equal_step = 0_u64;
+    let mut found = Choice::from(0);
+    for (step, expected) in codes {
+        let equal = expected.ct_eq(code);
+        equal_step.conditional_assign(&step, equal & !found);
+        found |= equal;
+    }
+    bool::from(found).then_some(equal_step)
 }
 
 fn algorithm(hash: TotpHash) -> totp_rs::Algorithm {
@@ -98,6 +104,22 @@ mod tests {
         assert_eq!(at(1_111_111_080), right);
         assert_eq!(at(1_111_111_169), right);
         assert_eq!(at(1_111_111_170), None);
+    }
+
+    #[test]
+    fn every_code_of_the_window_is_computed_whichever_is_equal() {
+        for equal in 0..6 {
+            let mut computed = 0;
+            let codes = (0..5_u64).map(|step| {
+                computed += 1;
+                (step, Zeroizing::new(vec![b'0' + step as u8; 6]))
+            });
+            let found = equal_step(codes, &[b'0' + equal as u8; 6]);
+            assert_eq!(found, (equal < 5).then_some(equal));
+            assert_eq!(computed, 5, "step {equal} is equal");
+        }
+        let same = [3, 4].map(|step| (step, Zeroizing::new(b"123456".to_vec())));
+        assert_eq!(equal_step(same.into_iter(), b"123456"), Some(3), "the oldest");
     }
 
     #[test]

@@ -649,6 +649,39 @@ mod tests {
     }
 
     #[test]
+    fn a_no_or_bad_in_the_place_of_a_continuation_ends_the_sign_in() {
+        for offers in ["AUTH=PLAIN", "LOGINDISABLED AUTH=LOGIN"] {
+            for (answer, expected) in [
+                ("NO no", "Rejected(Password)"),
+                ("BAD no", "Unavailable(Misconfigured)"),
+            ] {
+                let mut client = client(Vec::new());
+                let greeting = format!("* OK [CAPABILITY IMAP4rev1 {offers}] hi\r\n");
+                let _ = feed(&mut client, greeting.as_bytes());
+                let (said, step) = feed(&mut client, format!("gp1 {answer}\r\n").as_bytes());
+                let Step::Event(event) = step else {
+                    panic!("{offers} {answer}: {step:?}")
+                };
+                assert_eq!(format!("{event:?}"), expected, "{offers} {answer}");
+                assert_eq!(said, "", "{offers} {answer}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_answer_with_a_strange_tag_is_no_verdict() {
+        for tag in ["gp2", "gp0", "a", "GP1"] {
+            let mut client = client(Vec::new());
+            let _ = feed(&mut client, b"* OK [CAPABILITY IMAP4rev1] hi\r\n");
+            let (_, step) = feed(&mut client, format!("{tag} OK in\r\n").as_bytes());
+            assert!(
+                matches!(step, Step::Event(ClientEvent::Unavailable(Outage::Misconfigured))),
+                "{tag} {step:?}"
+            );
+        }
+    }
+
+    #[test]
     fn an_upstream_that_talks_without_end_is_given_up() {
         for (line, times) in [
             ("* OK blah blah blah\r\n", 5_000),

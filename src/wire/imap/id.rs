@@ -97,6 +97,8 @@ mod tests {
             ("\tx-proxy-ttl", false),
             ("", false),
             ("-x", false),
+            ("os version", false),
+            ("na\"me", false),
             (&"k".repeat(31), false),
         ] {
             assert_eq!(

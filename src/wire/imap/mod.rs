@@ -664,7 +664,7 @@ mod tests {
     #[test]
     fn capabilities_that_lead_around_the_gateway_are_hidden() {
         let list = b"IMAP4rev1 AUTH=PLAIN auth=x SASL-IR STARTTLS LOGINDISABLED unauthenticate  IDLE COMPRESS=DEFLATE \
-            LOGIN-REFERRALS MAILBOX-REFERRALS X-PROXYAUTH UTF8=ACCEPT LITERAL+ ENABLE";
+            LOGIN-REFERRALS MAILBOX-REFERRALS REPLACE ProxyAuth X-PROXYAUTH UTF8=ACCEPT LITERAL+ ENABLE";
         assert_eq!(
             capabilities(list),
             ["IMAP4rev1", "IDLE", "UTF8=ACCEPT", "LITERAL+", "ENABLE"]
