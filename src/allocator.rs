@@ -32,10 +32,8 @@ const TYPED: usize = 4 * 1024;
 /// Chooses by size, and wipes.
 pub(crate) struct WipingBySize;
 
-impl WipingBySize {
-    fn of(size: usize) -> &'static dyn GlobalAlloc {
-        if size >= LARGE { &System } else { &GlobalDlmalloc }
-    }
+fn is_large(layout: Layout) -> bool {
+    layout.size() >= LARGE
 }
 
 // SAFETY: every call goes to an allocator that keeps the trait's promises, and the one that frees or grows a block is the
@@ -44,13 +42,25 @@ unsafe impl GlobalAlloc for WipingBySize {
     #[inline(never)]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's promises are the callee's.
-        unsafe { Self::of(layout.size()).alloc(layout) }
+        unsafe {
+            if is_large(layout) {
+                System.alloc(layout)
+            } else {
+                GlobalDlmalloc.alloc(layout)
+            }
+        }
     }
 
     #[inline(never)]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's promises are the callee's.
-        unsafe { Self::of(layout.size()).alloc_zeroed(layout) }
+        unsafe {
+            if is_large(layout) {
+                System.alloc_zeroed(layout)
+            } else {
+                GlobalDlmalloc.alloc_zeroed(layout)
+            }
+        }
     }
 
     #[inline(never)]
@@ -62,12 +72,18 @@ unsafe impl GlobalAlloc for WipingBySize {
             black_box(block);
         }
         // SAFETY: `layout` made this block, hence it was the same allocator.
-        unsafe { Self::of(layout.size()).dealloc(block, layout) }
+        unsafe {
+            if is_large(layout) {
+                System.dealloc(block, layout);
+            } else {
+                GlobalDlmalloc.dealloc(block, layout);
+            }
+        }
     }
 
     #[inline(never)]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        if layout.size() >= LARGE && new_size >= LARGE {
+        if is_large(layout) && new_size >= LARGE {
             // SAFETY: `layout` made this block, hence it is the system's, and so is the new size.
             return unsafe { System.realloc(block, layout, new_size) };
         }
